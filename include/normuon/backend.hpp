@@ -1,0 +1,266 @@
+// The tensor backend: the memory and the operations of the algorithm on one device, in order. A small required set, each
+// operation with its law, then refinements that add speed and never meaning, each with its fallback.
+// `testing/backend_conformance.hpp` is these laws as tests; `backends/cpu/host_backend.hpp` lifts plain loops to a backend.
+#ifndef NORMUON_BACKEND_HPP
+#define NORMUON_BACKEND_HPP
+
+#include <concepts>
+#include <cstddef>
+#include <span>
+#include <utility>
+
+#include "normuon/math/formulas.hpp"
+#include "normuon/matrix_view.hpp"
+
+namespace normuon {
+
+// A slot is one real number, or one flag, that lives beside the data: on a GPU in device memory, where the host can't look.
+// Whatever changes from step to step reaches operations through slots, so a recorded step replays with new numbers.
+using slot = double*;
+using number = const double*;
+
+// One flag per matrix of a run: an operation leaves alone, and does not read, what a flag of 0 protects. Empty: all go.
+using flags = std::span<const slot>;
+using slots = std::span<const slot>;
+
+// One vector of `length` reals per matrix of a run. `data` empty: there are none.
+template <class Real>
+struct vectors {
+  std::span<Real* const> data;
+  index_t length = 0;
+};
+
+// A run of `count` matrices inside the iteration, rows x cols each, with rows <= cols unless they are square helpers.
+struct operand_shape {
+  index_t rows = 0;
+  index_t cols = 0;
+  index_t count = 0;
+  compute_type compute = compute_type::float32;
+  friend constexpr bool operator==(const operand_shape&, const operand_shape&) = default;
+};
+
+// The side of an operand whose lines are neurons. An operand lies short side first: a tall matrix enters transposed.
+enum class side { rows, cols };
+
+constexpr side side_of_neurons(neuron_axis axis, index_t rows, index_t cols) {
+  return (axis == neuron_axis::columns) == (rows > cols) ? side::rows : side::cols;
+}
+
+// The slots that AdamW's element step reads.
+struct adamw_numbers {
+  number beta1, beta2, gradient_scale, rate, decay;
+};
+
+// An address in the backend's memory as that of numbers.
+template <class T>
+T* address_of(std::byte* p) {
+  return static_cast<T*>(static_cast<void*>(p));
+}
+
+// Memory. `allocate` and `resize` are the only operations that may allocate; `data()` is an address on the device.
+// - allocate(bytes): zeroed, aligned for any element, owned by a movable `memory`.
+// - resize(X, shape): X can hold `shape` from now on; its content is unspecified. Does not allocate where X already could.
+// - write(to, from, bytes), read(to, from, bytes): between the host and the device, in order; a read may be complete only
+//   after sync(). sync() waits for all that was asked before.
+template <class B>
+concept provides_memory = requires(B& b, typename B::memory& memory, typename B::operand& X, void* p, const void* q) {
+  { b.allocate(std::size_t{}) } -> std::same_as<typename B::memory>;
+  { memory.data() } -> std::same_as<std::byte*>;
+  { memory.size() } -> std::convertible_to<std::size_t>;
+  b.resize(X, operand_shape{});
+  b.write(p, q, std::size_t{});
+  b.read(p, q, std::size_t{});
+  b.sync();
+};
+
+// What the backend takes: types of weights and gradients, types of the iteration, how many matrices of a shape it likes to
+// be given at once (a GPU many, a CPU worker one; at least 1), and the bytes of an operand.
+template <class B>
+concept states_what_it_takes = requires(const B& b) {
+  { B::takes(element_type{}) } -> std::same_as<bool>;
+  { B::computes(compute_type{}) } -> std::same_as<bool>;
+  { B::default_compute() } -> std::same_as<compute_type>;
+  { b.run_length(operand_shape{}) } -> std::same_as<index_t>;
+  { b.operand_bytes(operand_shape{}) } -> std::same_as<std::size_t>;
+};
+
+// all_finite(ok, G, scale): clears ok where scale * G holds a NaN or an infinity; never sets it.
+template <class B>
+concept provides_all_finite = requires(B& b, flags ok, views G, number scale) { b.all_finite(ok, G, scale); };
+
+// count(counters, ok): adds 1.
+template <class B>
+concept provides_count = requires(B& b, slots counters, flags ok) { b.count(counters, ok); };
+
+// blend(out, x, A, y, B, ok): out <- xA + yB, by formulas' `blend`, in the backend's real type, rounded to out's type.
+// out may be A or B. Exact where a number is 0 or 1; what a zero multiplies is ignored, NaN included.
+template <class B>
+concept provides_blend = requires(B& b, views out, number x, views A, number y, views C, flags ok) {
+  b.blend(out, x, A, y, C, ok);
+};
+
+// load(X, U, formula, norms, ok, sound): X <- U * inverse_norm(||U||_F), transposed where U has more rows than columns,
+// rounded to the iteration's type; norms <- ||U||_F, of U as it is stored. sound <- ok and the norm is finite, or
+// nothing where `sound` is empty. What is not sound enters as zero.
+template <class B>
+concept provides_load = requires(B& b, typename B::operand& X, views U, norm_formula f, slots norms, flags ok) {
+  b.load(X, U, f, norms, ok, ok);
+};
+
+// multiply(Y, alpha, A, B, transpose, beta, C): Y <- alpha A B + beta C, with B^T for B where `transpose` is true. C may be
+// Y; neither A nor B may be. A zero beta ignores C. Sums are fp32 or wider, and Y is rounded once, to the operand's type.
+// add_identity(P, x): P <- P + x I.
+template <class B>
+concept provides_products = requires(B& b, typename B::operand& Y, const typename B::operand& A) {
+  b.multiply(Y, double{}, A, A, bool{}, double{}, A);
+  b.add_identity(Y, double{});
+};
+
+// mean_squares(r, X, side): r_i <- the mean square of line i of X. Exact for a constant line.
+template <class B>
+concept provides_mean_squares = requires(B& b, vectors<typename B::real> r, const typename B::operand& X) {
+  b.mean_squares(r, X, side{});
+};
+
+// factors(v, f, r, beta2, formula, ok): v <- second_moment(v, r, beta2), then f_i <- c d_i with d from `inverse_deviation`
+// and c from `scale_of_update`; without v (axis none) d is 1. Norms are summed in order. A factor saturates.
+template <class B>
+concept provides_factors = requires(B& b, vectors<typename B::real> v, number beta2, factor_formula f, flags ok) {
+  b.factors(v, v, v, beta2, f, ok);
+};
+
+// store_scaled(D, f, X, side, ok): D <- diag(f) X (or X diag(f)), transposed back where D has more rows than columns,
+// rounded to D's type.
+template <class B>
+concept provides_store_scaled =
+    requires(B& b, views D, vectors<typename B::real> f, const typename B::operand& X, flags ok) {
+      b.store_scaled(D, f, X, side{}, ok);
+    };
+
+// apply(out, W, D, rate, decay, formula, ok): out <- formulas' `updated`, in the backend's real type, rounded to out's
+// type. out is W, or the caller's buffer for the change, where a flag of 0 writes zeros: a change of nothing.
+template <class B>
+concept provides_apply = requires(B& b, views W, number rate, update_formula f, flags ok) {
+  b.apply(W, W, W, rate, rate, f, ok);
+};
+
+// adamw(out, W, M, V, G, counters, numbers, epsilon, formula, norms, ok): formulas' `adamw` on every element, with the
+// corrections 1 - beta^counter, then out as in `apply`; norms <- the Frobenius norm of the directions.
+template <class B>
+concept provides_adamw = requires(B& b, views W, slots counters, adamw_numbers k, update_formula f, flags ok) {
+  b.adamw(W, W, W, W, W, counters, k, double{}, f, counters, ok);
+};
+
+// `real` is the type of state: float or double. Operations on one backend object are ordered.
+template <class B>
+concept tensor_backend =
+    std::movable<B> && std::floating_point<typename B::real> && provides_memory<B> && states_what_it_takes<B> &&
+    provides_all_finite<B> && provides_count<B> && provides_blend<B> && provides_load<B> && provides_products<B> &&
+    provides_mean_squares<B> && provides_factors<B> && provides_store_scaled<B> && provides_apply<B> &&
+    provides_adamw<B>;
+
+// Refinements. Each is found by `requires`; the function below of the same name is what everyone calls.
+
+template <class B>
+concept has_gram = requires(B& b, typename B::operand& A, const typename B::operand& X) { b.gram(A, X); };
+
+// A <- X X^T.   has_gram: at half the work.
+template <tensor_backend B>
+void gram(B& b, typename B::operand& A, const typename B::operand& X) {
+  if constexpr (has_gram<B>) b.gram(A, X);
+  else b.multiply(A, 1, X, X, true, 0, A);
+}
+
+template <class B>
+concept has_symmetric_polynomial = requires(B& b, typename B::operand& P, const typename B::operand& A) {
+  b.polynomial(P, double{}, double{}, double{}, A);
+};
+
+// P <- x I + y A + z A^2 for a symmetric A; P is not A.   has_symmetric_polynomial: at half the work, rounded once.
+template <tensor_backend B>
+void polynomial(B& b, typename B::operand& P, double x, double y, double z, const typename B::operand& A) {
+  if constexpr (has_symmetric_polynomial<B>) {
+    b.polynomial(P, x, y, z, A);
+  } else {
+    b.multiply(P, z, A, A, false, y, A);
+    if (x != 0) b.add_identity(P, x);
+  }
+}
+
+template <class B>
+concept has_symmetric_multiply = requires(B& b, typename B::operand& Y, const typename B::operand& A) {
+  b.multiply_symmetric(Y, A, A);
+};
+
+// Y <- A B for symmetric A and B that commute, so that Y is symmetric.   has_symmetric_multiply: at half the work.
+template <tensor_backend B>
+void multiply_symmetric(B& b, typename B::operand& Y, const typename B::operand& A, const typename B::operand& C) {
+  if constexpr (has_symmetric_multiply<B>) b.multiply_symmetric(Y, A, C);
+  else b.multiply(Y, 1, A, C, false, 0, A);
+}
+
+template <class B>
+concept has_fused_momentum = requires(B& b, views M, number keep, flags ok) { b.momentum(M, M, M, keep, keep, ok); };
+
+// M <- keep M + take G, then U <- keep M + take G.   has_fused_momentum: G and M are read once. The same bits.
+template <tensor_backend B>
+void momentum(B& b, views M, views U, views G, number keep, number take, flags ok) {
+  if constexpr (has_fused_momentum<B>) {
+    b.momentum(M, U, G, keep, take, ok);
+  } else {
+    b.blend(M, take, G, keep, M, ok);
+    b.blend(U, take, G, keep, M, ok);
+  }
+}
+
+template <class B>
+concept has_fused_neuron_step =
+    requires(B& b, views W, vectors<typename B::real> f, const typename B::operand& X, number rate, flags ok) {
+      b.neuron_step(W, W, f, X, side{}, rate, rate, update_formula{}, ok);
+    };
+
+// D <- diag(f) X and out <- the step along D.   has_fused_neuron_step: D, still rounded to `real`, stays in registers and
+// its memory is not needed. The same bits.
+template <tensor_backend B>
+void neuron_step(B& b, views out, views W, views D, vectors<typename B::real> f, const typename B::operand& X, side s,
+                 number rate, number decay, const update_formula& formula, flags ok) {
+  if constexpr (has_fused_neuron_step<B>) {
+    b.neuron_step(out, W, f, X, s, rate, decay, formula, ok);
+  } else {
+    b.store_scaled(D, f, X, s, ok);
+    b.apply(out, W, D, rate, decay, formula, ok);
+  }
+}
+
+template <class B>
+concept has_workers = requires(B& b, void (*task)(B&, int, index_t)) {
+  { b.workers() } -> std::same_as<int>;
+  b.for_each(index_t{}, task);
+};
+
+template <tensor_backend B>
+int workers(B& b) {
+  if constexpr (has_workers<B>) return b.workers();
+  else return 1;
+}
+
+// Calls task(backend, worker, i) for i = 0 to count - 1, worker < workers(b).   has_workers: several at once, in any
+// order, each on a backend object of its worker; done when it returns.
+template <tensor_backend B, class Task>
+void for_each(B& b, index_t count, Task&& task) {
+  if constexpr (has_workers<B>) b.for_each(count, std::forward<Task>(task));
+  else
+    for (index_t i = 0; i < count; ++i) task(b, 0, i);
+}
+
+// has_capture: record(task) runs task(backend) once without effect, noting its operations and the tables they name, and
+// replay(program) does them with what slots and tables then hold. Such a backend never makes the host wait in a step.
+template <class B>
+concept has_capture = requires(B& b, typename B::program& program, void (*task)(B&)) {
+  { b.record(task) } -> std::same_as<typename B::program>;
+  b.replay(program);
+};
+
+}  // namespace normuon
+
+#endif

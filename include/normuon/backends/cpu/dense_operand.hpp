@@ -1,0 +1,157 @@
+// A plain operand on the host: column-major matrices of float or double, one after the other; and the doors by which
+// numbers enter and leave it. bfloat16 is computed as floats that are rounded to bfloat16 after every stored product.
+#ifndef NORMUON_BACKENDS_CPU_DENSE_OPERAND_HPP
+#define NORMUON_BACKENDS_CPU_DENSE_OPERAND_HPP
+
+#include "normuon/backend.hpp"
+#include "normuon/backends/cpu/host_memory.hpp"
+#include "normuon/backends/cpu/lines.hpp"
+
+namespace normuon {
+
+class dense_operand {
+ public:
+  const operand_shape& shape() const { return shape_; }
+
+  static std::size_t bytes(const operand_shape& shape) {
+    const std::size_t size = shape.compute == compute_type::float64 ? sizeof(double) : sizeof(float);
+    return static_cast<std::size_t>(shape.rows * shape.cols * shape.count) * size;
+  }
+
+  void resize(const operand_shape& shape) {
+    if (bytes(shape) > memory_.size()) memory_ = host_memory(bytes(shape));
+    shape_ = shape;
+  }
+
+  // Matrix i. T is double for an iteration in float64, else float.
+  template <class T>
+  T* matrix(index_t i) const {
+    return reinterpret_cast<T*>(memory_.data()) + i * shape_.rows * shape_.cols;
+  }
+
+  // Calls f with a value of the type that numbers are stored in.
+  template <class F>
+  decltype(auto) with_stored_type(F&& f) const {
+    if (shape_.compute == compute_type::float64) return f(double{});
+    return f(float{});
+  }
+
+ private:
+  host_memory memory_;
+  operand_shape shape_;
+};
+
+// x as an iteration in `compute` stores it.
+template <class T, class From>
+T rounded(From x, compute_type compute) {
+  return compute == compute_type::bfloat16 ? static_cast<T>(static_cast<float>(bfloat16(x))) : static_cast<T>(x);
+}
+
+// The Frobenius norm of unit * U, where the power of two `unit` keeps the squares in range whatever U's scale is.
+struct scaled_norm {
+  double norm, unit;
+};
+
+template <class Real>
+scaled_norm norm_of(const matrix_view& U) {
+  const line_order order = line_order::of_rows(U);  // by rows whatever the strides are: they don't change the bits
+  chunk<Real> buffer, scaled;
+  Real unit = 1;
+  if constexpr (std::is_same_v<Real, double>) {  // the square of a float is in range as a double
+    double most = 0;
+    for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
+      const double* u = read<double>({U, order, line, first, n}, buffer);
+      for (index_t k = 0; k < n; ++k) most = std::max(most, std::abs(u[k]));
+    });
+    if (most > 0 && is_finite(most)) unit = std::ldexp(1.0, -std::clamp(std::ilogb(most), -1000, 1000));
+  }
+  ordered_sum squares;
+  for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
+    const Real* u = read<Real>({U, order, line, first, n}, buffer);
+    for (index_t k = 0; k < n; ++k) scaled[k] = unit * u[k];
+    squares.add_squares(scaled, n);
+  });
+  return {std::sqrt(squares.value()), static_cast<double>(unit)};
+}
+
+// Rows of a matrix that are moved together between row order and column order: a cache line of floats.
+inline constexpr index_t block_rows = 16;
+
+// X_i <- factor * (unit * U), transposed where U is tall.
+template <class Real, class T>
+void load_matrix(const dense_operand& X, index_t i, const matrix_view& U, double unit, double factor) {
+  T* const to = X.matrix<T>(i);
+  const index_t s = X.shape().rows;
+  const compute_type compute = X.shape().compute;
+  const auto enter = [&](Real u) { return rounded<T>(static_cast<double>(u) * unit * factor, compute); };
+  const line_order order = line_order::of_rows(U);
+  chunk<Real> buffers[block_rows];
+  const Real* rows[block_rows];
+  for (index_t i0 = 0; i0 < U.rows; i0 += block_rows) {
+    const index_t height = std::min(block_rows, U.rows - i0);
+    for (index_t j0 = 0; j0 < U.cols; j0 += chunk_length) {
+      const index_t n = std::min(chunk_length, U.cols - j0);
+      for (index_t k = 0; k < height; ++k) rows[k] = read<Real>({U, order, i0 + k, j0, n}, buffers[k]);
+      if (U.rows > U.cols)
+        for (index_t k = 0; k < height; ++k)
+          for (index_t j = 0; j < n; ++j) to[(i0 + k) * s + j0 + j] = enter(rows[k][j]);
+      else
+        for (index_t j = 0; j < n; ++j)
+          for (index_t k = 0; k < height; ++k) to[(j0 + j) * s + i0 + k] = enter(rows[k][j]);
+    }
+  }
+}
+
+// Calls f(row, first, n, d) for all chunks of D = diag(factor) X_i, or X_i diag(factor), as rows of the user's matrix;
+// d holds n reals, each rounded once.
+template <class Real, class T, class F>
+void for_each_scaled_chunk(const dense_operand& X, index_t i, bool tall, side neurons, const Real* factor, F&& f) {
+  const T* const from = X.matrix<T>(i);
+  const index_t s = X.shape().rows, l = X.shape().cols;
+  const index_t user_rows = tall ? l : s, user_cols = tall ? s : l;
+  const bool factor_by_row = (neurons == side::rows) != tall;
+  const auto leave = [&](T x, index_t row, index_t col) {
+    using wide = std::common_type_t<T, Real>;
+    return static_cast<Real>(static_cast<wide>(factor[factor_by_row ? row : col]) * static_cast<wide>(x));
+  };
+  chunk<Real> d[block_rows];
+  for (index_t i0 = 0; i0 < user_rows; i0 += block_rows) {
+    const index_t height = std::min(block_rows, user_rows - i0);
+    for (index_t j0 = 0; j0 < user_cols; j0 += chunk_length) {
+      const index_t n = std::min(chunk_length, user_cols - j0);
+      if (tall)
+        for (index_t k = 0; k < height; ++k)
+          for (index_t j = 0; j < n; ++j) d[k][j] = leave(from[(i0 + k) * s + j0 + j], i0 + k, j0 + j);
+      else
+        for (index_t j = 0; j < n; ++j)
+          for (index_t k = 0; k < height; ++k) d[k][j] = leave(from[(j0 + j) * s + i0 + k], i0 + k, j0 + j);
+      for (index_t k = 0; k < height; ++k) f(i0 + k, j0, n, static_cast<const Real*>(d[k]));
+    }
+  }
+}
+
+// r_k <- the mean square of line k of X_i, summed in order in double.
+template <class Real, class T>
+void mean_squares_of(Real* r, const dense_operand& X, index_t i, side neurons) {
+  const T* const x = X.matrix<T>(i);
+  const index_t s = X.shape().rows, l = X.shape().cols;
+  if (neurons == side::cols) {
+    for (index_t k = 0; k < l; ++k) {
+      ordered_sum squares;
+      squares.add_squares(x + k * s, s);
+      r[k] = static_cast<Real>(squares.value() / static_cast<double>(s));
+    }
+    return;
+  }
+  for (index_t k0 = 0; k0 < s; k0 += block_rows) {
+    const index_t height = std::min(block_rows, s - k0);
+    double sums[block_rows] = {};
+    for (index_t j = 0; j < l; ++j)
+      for (index_t k = 0; k < height; ++k) sums[k] = ordered_sum::add_square(sums[k], x[j * s + k0 + k]);
+    for (index_t k = 0; k < height; ++k) r[k0 + k] = static_cast<Real>(sums[k] / static_cast<double>(l));
+  }
+}
+
+}  // namespace normuon
+
+#endif

@@ -1,0 +1,107 @@
+// How passes over a user's matrices touch memory: line by line, in chunks that a first-level cache holds, converted to the
+// type that is computed in. What differs between element types and strides ends here.
+#ifndef NORMUON_BACKENDS_CPU_LINES_HPP
+#define NORMUON_BACKENDS_CPU_LINES_HPP
+
+#include <algorithm>
+#include <type_traits>
+
+#include "normuon/math/formulas.hpp"
+#include "normuon/matrix_view.hpp"
+
+namespace normuon {
+
+// Numbers in a chunk: 2 KiB of doubles, so that a handful of them stay in 32 KiB of cache.
+inline constexpr index_t chunk_length = 256;
+
+template <class Real>
+using chunk = Real[chunk_length];
+
+// The lines in which a matrix is walked: its rows, or its columns where those are the contiguous ones.
+struct line_order {
+  bool by_rows = true;
+  index_t count = 0;   // lines
+  index_t length = 0;  // elements of a line
+
+  static line_order of_rows(const matrix_view& v) { return {true, v.rows, v.cols}; }
+  static line_order as_stored(const matrix_view& v) {
+    const auto size = [](index_t stride) { return stride < 0 ? -stride : stride; };
+    if (v.rows == 1 || v.cols == 1 || size(v.col_stride) <= size(v.row_stride)) return of_rows(v);
+    return {false, v.cols, v.rows};
+  }
+};
+
+// Elements first to first + n - 1 of one line of a view.
+struct segment {
+  const matrix_view& view;
+  const line_order& order;
+  index_t line, first, n;
+
+  index_t step() const { return order.by_rows ? view.col_stride : view.row_stride; }
+  template <element T>
+  T* start() const {
+    return static_cast<T*>(view.data) + line * (order.by_rows ? view.row_stride : view.col_stride) + first * step();
+  }
+};
+
+// The segment as reals: in place where it lies so, else converted into `buffer`.
+template <class Real>
+const Real* read(const segment& s, chunk<Real>& buffer) {
+  return with_element_type(s.view.type, [&]<element T>(T) -> const Real* {
+    const T* from = s.start<T>();
+    const index_t step = s.step();
+    if constexpr (std::is_same_v<T, Real>)
+      if (step == 1) return from;
+    if (step == 1)
+      for (index_t k = 0; k < s.n; ++k) buffer[k] = static_cast<Real>(from[k]);
+    else
+      for (index_t k = 0; k < s.n; ++k) buffer[k] = static_cast<Real>(from[k * step]);
+    return buffer;
+  });
+}
+
+// Writes reals to the segment, each rounded once to its element type.
+template <class Real>
+void write(const segment& s, const Real* from) {
+  with_element_type(s.view.type, [&]<element T>(T) {
+    T* to = s.start<T>();
+    const index_t step = s.step();
+    if (step == 1)
+      for (index_t k = 0; k < s.n; ++k) to[k] = static_cast<T>(from[k]);
+    else
+      for (index_t k = 0; k < s.n; ++k) to[k * step] = static_cast<T>(from[k]);
+  });
+}
+
+// Calls f(line, first, n) for all chunks of all lines, in order.
+template <class F>
+void for_each_chunk(const line_order& order, F&& f) {
+  for (index_t line = 0; line < order.count; ++line)
+    for (index_t first = 0; first < order.length; first += chunk_length)
+      f(line, first, std::min(chunk_length, order.length - first));
+}
+
+// A sum of squares in double whose order is fixed: eight partial sums, taken in turn, and added as a tree. The bits depend
+// neither on vector width nor on contraction: the square of a float is exact in double, that of a double is fused.
+class ordered_sum {
+ public:
+  template <class T>
+  void add_squares(const T* x, index_t n) {
+    index_t k = 0;
+    for (; k + 8 <= n; k += 8)
+      for (index_t lane = 0; lane < 8; ++lane) sums_[lane] = add_square(sums_[lane], x[k + lane]);
+    for (index_t lane = 0; k < n; ++k, ++lane) sums_[lane] = add_square(sums_[lane], x[k]);
+  }
+  static double add_square(double sum, double x) { return fused_multiply_add(x, x, sum); }
+  static double add_square(double sum, float x) { return sum + static_cast<double>(x) * static_cast<double>(x); }
+  double value() const {
+    return ((sums_[0] + sums_[1]) + (sums_[2] + sums_[3])) + ((sums_[4] + sums_[5]) + (sums_[6] + sums_[7]));
+  }
+
+ private:
+  double sums_[8] = {};
+};
+
+}  // namespace normuon
+
+#endif

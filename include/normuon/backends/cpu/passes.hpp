@@ -1,0 +1,138 @@
+// The elementwise operations on one matrix of the host, each in one pass over the formulas: what any CPU backend needs.
+// Results go through a chunk of their own, so an output may be an input.
+#ifndef NORMUON_BACKENDS_CPU_PASSES_HPP
+#define NORMUON_BACKENDS_CPU_PASSES_HPP
+
+#include <limits>
+
+#include "normuon/backend.hpp"
+#include "normuon/backends/cpu/lines.hpp"
+
+namespace normuon {
+
+// True where scale * G holds no NaN and no infinity.
+template <class Real>
+bool all_finite(const matrix_view& G, Real scale) {
+  chunk<Real> g_buffer;
+  bool finite = true;
+  const line_order order = line_order::as_stored(G);
+  for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
+    const Real* g = read<Real>({G, order, line, first, n}, g_buffer);
+    bool all = true;
+    for (index_t k = 0; k < n; ++k) all &= is_finite(scale * g[k]);
+    finite &= all;
+  });
+  return finite;
+}
+
+// out <- x A + y B
+template <class Real>
+void blend(const matrix_view& out, Real x, const matrix_view& A, Real y, const matrix_view& B) {
+  chunk<Real> a_buffer, b_buffer, result;
+  const line_order order = line_order::as_stored(out);
+  for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
+    const Real* a = x == Real(0) ? nullptr : read<Real>({A, order, line, first, n}, a_buffer);
+    const Real* b = y == Real(0) ? nullptr : read<Real>({B, order, line, first, n}, b_buffer);
+    if (a && b)
+      for (index_t k = 0; k < n; ++k) result[k] = blend(x, a[k], y, b[k]);
+    else
+      for (index_t k = 0; k < n; ++k) result[k] = blend(x, a ? a[k] : Real(0), y, b ? b[k] : Real(0));
+    write<Real>({out, order, line, first, n}, result);
+  });
+}
+
+// M <- keep M + take G, then U <- keep M + take G
+template <class Real>
+void momentum(const matrix_view& M, const matrix_view& U, const matrix_view& G, Real keep, Real take) {
+  chunk<Real> m_buffer, g_buffer, new_m, u;
+  const line_order order = line_order::as_stored(M);
+  for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
+    const Real* m = read<Real>({M, order, line, first, n}, m_buffer);
+    const Real* g = read<Real>({G, order, line, first, n}, g_buffer);
+    for (index_t k = 0; k < n; ++k) new_m[k] = blend(take, g[k], keep, m[k]);
+    for (index_t k = 0; k < n; ++k) u[k] = blend(take, g[k], keep, new_m[k]);
+    write<Real>({M, order, line, first, n}, new_m);
+    write<Real>({U, order, line, first, n}, u);
+  });
+}
+
+// out <- the step along D from W, or its change
+template <class Real>
+void apply(const matrix_view& out, const matrix_view& W, const matrix_view& D, Real rate, Real decay,
+           const update_formula& formula) {
+  chunk<Real> w_buffer, d_buffer, result;
+  const line_order order = line_order::as_stored(W);
+  for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
+    const Real* w = read<Real>({W, order, line, first, n}, w_buffer);
+    const Real* d = read<Real>({D, order, line, first, n}, d_buffer);
+    for (index_t k = 0; k < n; ++k) result[k] = updated(w[k], d[k], rate, decay, formula);
+    write<Real>({out, order, line, first, n}, result);
+  });
+}
+
+// Zeros: the change of a weight that is held back.
+template <class Real>
+void write_zeros(const matrix_view& out) {
+  const chunk<Real> zeros = {};
+  const line_order order = line_order::as_stored(out);
+  for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
+    write<Real>({out, order, line, first, n}, zeros);
+  });
+}
+
+// The numbers of one AdamW step, as the formula takes them.
+template <class Real>
+struct adamw_step {
+  double beta1, beta2;
+  Real correction1, correction2, gradient_scale, epsilon, rate, decay;
+};
+
+// One AdamW step of a matrix; returns the Frobenius norm of its direction.
+template <class Real>
+double adamw(const matrix_view& out, const matrix_view& W, const matrix_view& M, const matrix_view& V,
+             const matrix_view& G, const adamw_step<Real>& s, const update_formula& formula) {
+  chunk<Real> w_buffer, m_buffer, v_buffer, g_buffer, new_w, new_m, new_v, d;
+  ordered_sum squares;
+  const line_order order = line_order::as_stored(W);
+  for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
+    const Real* w = read<Real>({W, order, line, first, n}, w_buffer);
+    const Real* m = read<Real>({M, order, line, first, n}, m_buffer);
+    const Real* v = read<Real>({V, order, line, first, n}, v_buffer);
+    const Real* g = read<Real>({G, order, line, first, n}, g_buffer);
+    for (index_t k = 0; k < n; ++k) {
+      const adamw_element<Real> e = adamw(m[k], v[k], s.gradient_scale * g[k], s.beta1, s.beta2, s.correction1,
+                                          s.correction2, s.epsilon);
+      new_m[k] = e.m, new_v[k] = e.v, d[k] = e.d;
+      new_w[k] = updated(w[k], e.d, s.rate, s.decay, formula);
+    }
+    write<Real>({M, order, line, first, n}, new_m);
+    write<Real>({V, order, line, first, n}, new_v);
+    write<Real>({out, order, line, first, n}, new_w);
+    squares.add_squares(d, n);
+  });
+  return std::sqrt(squares.value());
+}
+
+// v and f of one matrix's neurons, from their mean squares r (see `factors` of the concept). `v` null: no second moment.
+template <class Real>
+void factors(Real* v, Real* f, const Real* r, index_t neurons, double beta2, const factor_formula& formula) {
+  const auto length = static_cast<double>(formula.axis == neuron_axis::columns ? formula.rows : formula.cols);
+  double sum_o = 0, sum_n = 0;
+  const auto deviation = [&](index_t i) {
+    return v ? inverse_deviation(static_cast<double>(v[i]), formula.epsilon, formula.form) : 1.0;
+  };
+  for (index_t i = 0; i < neurons; ++i) {
+    const auto square = static_cast<double>(r[i]);
+    if (v) v[i] = static_cast<Real>(second_moment(static_cast<double>(v[i]), square, beta2));
+    const double d = deviation(i);
+    sum_o += square;
+    sum_n = fused_multiply_add(d * d, square, sum_n);
+  }
+  const double c = scale_of_update(formula, std::sqrt(length * sum_o), std::sqrt(length * sum_n));
+  constexpr auto most = static_cast<double>(std::numeric_limits<Real>::max());
+  for (index_t i = 0; i < neurons; ++i) f[i] = static_cast<Real>(std::min(c * deviation(i), most));
+}
+
+}  // namespace normuon
+
+#endif

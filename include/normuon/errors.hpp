@@ -1,0 +1,44 @@
+// The closed set of errors: one exception type, whose code says what kind of thing was refused or failed.
+// Messages name what was expected and what came. Standard library only.
+#ifndef NORMUON_ERRORS_HPP
+#define NORMUON_ERRORS_HPP
+
+#include <locale>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+
+namespace normuon {
+
+enum class error_code {
+  option,      // an option is out of its range, or a coefficient table is unsafe for the iteration's type
+  parameter,   // a name, shape, stride or element type that can't be taken
+  gradient,    // a gradient's shape or type doesn't fit its weight, or a needed buffer is not bound
+  non_finite,  // policy `raise` found a NaN or an infinity; nothing was written
+  state,       // imported state doesn't fit the parameters
+  backend,     // a backend failed in the middle of a step
+  poisoned,    // an earlier step failed in the middle; import state to go on
+  file,        // a file is malformed, or can't be read or written
+};
+
+class error : public std::runtime_error {
+ public:
+  error(error_code code, const std::string& message) : std::runtime_error(message), code_(code) {}
+  error_code code() const noexcept { return code_; }
+
+ private:
+  error_code code_;
+};
+
+// Throws an error whose message is all parts written one after the other.
+template <class... Parts>
+[[noreturn]] void fail(error_code code, const Parts&... parts) {
+  std::ostringstream text;
+  text.imbue(std::locale::classic());
+  (text << ... << parts);
+  throw error(code, text.str());
+}
+
+}  // namespace normuon
+
+#endif

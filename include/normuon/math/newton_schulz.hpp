@@ -1,0 +1,136 @@
+// The quintic Newton-Schulz iteration, once, over any backend: it keeps the singular vectors of U and drives its singular
+// values to about one. X is s x l, short side first, so tall matrices cost no transposed copy of the user's data.
+#ifndef NORMUON_MATH_NEWTON_SCHULZ_HPP
+#define NORMUON_MATH_NEWTON_SCHULZ_HPP
+
+#include <algorithm>
+#include <utility>
+
+#include "normuon/backend.hpp"
+#include "normuon/math/certificate.hpp"
+
+namespace normuon {
+
+enum class iteration_form { automatic, plain, gram };
+enum class norm_guard { exact, as_published };  // no absolute epsilon before the iteration, or that of the public code
+
+// How U is orthogonalized. All of it belongs to a group of parameters.
+struct orthogonalizer_options {
+  coefficient_table table = jordan;
+  iteration_form form = iteration_form::automatic;  // Gram where the long side is at least 1.25 times the short one
+  int restart = -1;  // Gram: the 0-based step before which X X^T is formed anew; 0: none; -1: what suits table and type
+  norm_guard guard = norm_guard::exact;
+  compute_type compute = compute_type::automatic;
+};
+
+// The same, decided for one shape and backend.
+struct iteration {
+  coefficient_table table;
+  norm_formula norm;
+  bool gram = false;
+  int restart = 0;
+  compute_type compute = compute_type::float32;
+};
+
+// The aspect ratio from which the Gram form is chosen: there it does fewer operations, and below it the plain form is as
+// fast and nearer to exact (docs/results.md).
+inline constexpr double gram_aspect = 1.25;
+
+// Decides the iteration for rows x cols matrices on backend B.
+// Throws where the table is unsafe for the type, the backend can't compute in it, or the restart is no step of the table.
+template <tensor_backend B>
+constexpr iteration decide(const orthogonalizer_options& o, const published_epsilons& published, index_t rows, index_t cols) {
+  const compute_type compute = o.compute == compute_type::automatic ? B::default_compute() : o.compute;
+  if (!B::computes(compute)) fail(error_code::option, "this backend can't compute in ", name_of(compute));
+  const coefficient_table& table = certified(o.table, compute);
+  const bool narrow = unit_roundoff(compute) > unit_roundoff(compute_type::float32);
+  const int of_table = narrow ? table.gram_restart_bf16 : table.gram_restart_fp32;
+  if (o.restart < -1 || o.restart >= table.steps)
+    fail(error_code::option, "expected a restart from 1 to ", table.steps - 1, " or 0 for none, got ", o.restart);
+  const bool possible = o.restart >= 0 || of_table != gram_not_offered;
+  if (o.form == iteration_form::gram && !possible)
+    fail(error_code::option, "table '", table.name, "' has no safe Gram form in ", name_of(compute),
+         "; expected form plain or automatic, or an explicit restart");
+  const auto [s, l] = std::minmax(rows, cols);
+  const bool wanted = o.form == iteration_form::gram ||
+                      (o.form == iteration_form::automatic && static_cast<double>(l) >= gram_aspect * static_cast<double>(s));
+  norm_formula norm{.factor = table.norm_factor};
+  if (o.guard == norm_guard::as_published) norm = {table.norm_factor, published.norm_added, published.norm_floor};
+  return {table, norm, wanted && possible, o.restart >= 0 ? o.restart : of_table, compute};
+}
+
+// Memory of the iteration for one run. X holds the input, then the result.
+template <tensor_backend B>
+struct iteration_workspace {
+  typename B::operand X, Y;        // s x l
+  typename B::operand A, P, Q, Z;  // s x s; Q and Z in the Gram form only
+
+  // Makes room for `count` rows x cols matrices. Allocates only where an earlier call has not made as much room.
+  void resize(B& b, const iteration& it, index_t rows, index_t cols, index_t count) {
+    const auto [s, l] = std::minmax(rows, cols);
+    for (auto* operand : {&X, &Y}) b.resize(*operand, {s, l, count, it.compute});
+    for (auto* operand : {&A, &P}) b.resize(*operand, {s, s, count, it.compute});
+    if (it.gram)
+      for (auto* operand : {&Q, &Z}) b.resize(*operand, {s, s, count, it.compute});
+  }
+
+  // What resize makes, in bytes.
+  static std::size_t bytes(const B& b, const iteration& it, index_t rows, index_t cols, index_t count) {
+    const auto [s, l] = std::minmax(rows, cols);
+    return 2 * b.operand_bytes({s, l, count, it.compute}) + (it.gram ? 4 : 2) * b.operand_bytes({s, s, count, it.compute});
+  }
+};
+
+// X <- a X + (b A + c A^2) X with A = X X^T, for each row of the table: three products a step, two of them symmetric.
+// (Jordan, kellerjordan.github.io/posts/muon.)   s x l: 2 s^2 l + s^3 multiply-adds a step with symmetric refinements.
+template <tensor_backend B>
+void iterate_plain(B& b, iteration_workspace<B>& w, const iteration& it) {
+  for (const quintic& step : it.table.active()) {
+    gram(b, w.A, w.X);                                     // A <- X X^T
+    polynomial(b, w.P, 0, step.b, step.c, w.A);            // P <- b A + c A^2
+    b.multiply(w.Y, 1, w.P, w.X, false, step.a, w.X);      // Y <- a X + P X
+    std::swap(w.X, w.Y);
+  }
+}
+
+// The same map through the Gram matrix: with A = X X^T all factors P = a I + b A + c A^2 are symmetric and commute, so
+// X <- Q X with Q the product of them, and A <- P A P. (Dao-AILab/gram-newton-schulz.)  Only s x s products, but for two
+// of s x l between restarts, which keep the rounding noise in A from growing (coefficients.hpp says where they are needed).
+template <tensor_backend B>
+void iterate_gram(B& b, iteration_workspace<B>& w, const iteration& it) {
+  for (int k = 0; k < it.table.steps; ++k) {
+    const quintic& step = it.table.active()[static_cast<std::size_t>(k)];
+    const bool first = k == 0 || k == it.restart;
+    const bool last = k + 1 == it.table.steps || k + 1 == it.restart;
+    if (first) gram(b, w.A, w.X);                          // A <- X X^T
+    auto& P = first ? w.Q : w.P;                           // the first factor is where Q begins
+    polynomial(b, P, step.a, step.b, step.c, w.A);         // P <- a I + b A + c A^2
+    if (!last) {
+      multiply_symmetric(b, w.Z, P, w.A);                  // A <- P A P
+      multiply_symmetric(b, w.A, w.Z, P);
+    }
+    if (!first) {
+      multiply_symmetric(b, w.Z, P, w.Q);                  // Q <- P Q
+      std::swap(w.Q, w.Z);
+    }
+    if (last) {
+      b.multiply(w.Y, 1, w.Q, w.X, false, 0, w.X);         // X <- Q X
+      std::swap(w.X, w.Y);
+    }
+  }
+}
+
+// w.X <- the orthogonalized U, one short-side-first operand per matrix of the run; norms <- ||U||_F, sound <- ok and U's
+// norm is finite (see `load`). U is not modified.
+template <tensor_backend B>
+void newton_schulz(B& b, iteration_workspace<B>& w, const iteration& it, views U, slots norms, flags ok, flags sound) {
+  if (U.empty()) return;
+  w.resize(b, it, U[0].rows, U[0].cols, static_cast<index_t>(U.size()));
+  b.load(w.X, U, it.norm, norms, ok, sound);
+  if (it.gram) iterate_gram(b, w, it);
+  else iterate_plain(b, w, it);
+}
+
+}  // namespace normuon
+
+#endif

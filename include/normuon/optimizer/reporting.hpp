@@ -1,0 +1,125 @@
+// Makes the report of a step from what the step left in the plan's slots and vectors.
+#ifndef NORMUON_OPTIMIZER_REPORTING_HPP
+#define NORMUON_OPTIMIZER_REPORTING_HPP
+
+#include <cmath>
+#include <cstring>
+
+#include "normuon/optimizer/plan.hpp"
+#include "normuon/report.hpp"
+
+namespace normuon {
+
+// A copy on the host of the plan's device memory, in the same layout.
+template <tensor_backend B>
+class plan_values {
+ public:
+  using real = typename B::real;
+
+  plan_values(B& b, const plan<B>& p)
+      : plan_(p), slots_(p.slots_memory.size() / sizeof(double)), reals_(p.reals_memory.size() / sizeof(real)) {
+    b.read(slots_.data(), p.slots_memory.data(), p.slots_memory.size());
+    b.read(reals_.data(), p.reals_memory.data(), p.reals_memory.size());
+    b.sync();
+  }
+
+  double at(number x) const { return slots_[distance<double>(x, plan_.slots_memory.data())]; }
+  const real* vector_at(const real* vector) const {
+    return reals_.data() + distance<real>(vector, plan_.reals_memory.data());
+  }
+
+ private:
+  template <class T>
+  static std::size_t distance(const T* p, const std::byte* start) {
+    return static_cast<std::size_t>(static_cast<const std::byte*>(static_cast<const void*>(p)) - start) / sizeof(T);
+  }
+
+  const plan<B>& plan_;
+  std::vector<double> slots_;
+  std::vector<real> reals_;
+};
+
+// Sums over the neurons of one matrix: from r, the mean squares in O, and f, by which the neurons were scaled to D.
+struct neuron_sums {
+  double norm_o = 0, norm_d = 0;              // ||O||_F^2, ||D||_F^2
+  double spread_before = 0, spread_after = 0;  // coefficient of variation of the neurons' norms
+};
+
+template <class Real>
+neuron_sums sum_neurons(const Real* r, const Real* f, index_t neurons, index_t elements) {
+  const auto length = static_cast<double>(elements) / static_cast<double>(neurons);
+  const auto count = static_cast<double>(neurons);
+  neuron_sums sums;
+  double first_o = 0, first_d = 0;
+  for (index_t i = 0; i < neurons; ++i) {
+    const double o = std::sqrt(length * static_cast<double>(r[i])), d = o * static_cast<double>(f[i]);
+    first_o += o, first_d += d;
+    sums.norm_o += o * o, sums.norm_d += d * d;
+  }
+  const auto spread = [&](double first, double second) {
+    const double mean = first / count;
+    return mean > 0 ? std::sqrt(std::max(0.0, second / count - mean * mean)) / mean : 0;
+  };
+  sums.spread_before = spread(first_o, sums.norm_o);
+  sums.spread_after = spread(first_d, sums.norm_d);
+  return sums;
+}
+
+// What became of parameter i in the last step.
+template <tensor_backend B>
+outcome outcome_of(const plan<B>& p, const plan_values<B>& values, const parameter<B>& parameter, std::size_t i,
+                   bool propagate) {
+  if (p.staged_ok(i) == 0) return parameter.frozen ? outcome::frozen : outcome::absent;
+  if (values.at(p.parameter_ok[i]) == 0) return outcome::non_finite_gradient;
+  if (propagate) return outcome::moved;
+  for (auto k = static_cast<std::size_t>(p.first[i]); k < static_cast<std::size_t>(p.first[i] + p.count[i]); ++k)
+    if (p.shape_of[k] >= 0 && values.at(p.sound[k]) == 0) return outcome::non_finite_update;
+  return outcome::moved;
+}
+
+// ||O O^T - I||_F / sqrt(s) from the row mean squares q of O O^T and ||O||_F^2, its trace.
+template <class Real>
+double orthogonality_residual(const Real* q, index_t s, double trace) {
+  double square = 0;
+  for (index_t i = 0; i < s; ++i) square += static_cast<double>(s) * static_cast<double>(q[i]);
+  return std::sqrt(std::max(0.0, square - 2 * trace + static_cast<double>(s)) / static_cast<double>(s));
+}
+
+// The report on parameter i.
+template <tensor_backend B>
+parameter_report report_on(const plan<B>& p, const plan_values<B>& values, const parameter<B>& parameter,
+                           const group& g, std::size_t i, bool propagate, bool diagnostics) {
+  parameter_report report{.name = parameter.name, .rule = g.rule};
+  report.outcome = outcome_of(p, values, parameter, i, propagate);
+  if (report.outcome != outcome::moved || p.count[i] == 0) return report;
+  const double rate = values.at(p.numbers(parameter.group).rate);
+  double square = 0, direction = 0, before = 0, after = 0, residual = 0;
+  for (auto k = static_cast<std::size_t>(p.first[i]); k < static_cast<std::size_t>(p.first[i] + p.count[i]); ++k) {
+    const double norm = values.at(p.norm[k]);
+    if (p.shape_of[k] < 0) {
+      square += norm * norm;
+      continue;
+    }
+    const index_t m = p.W[k].rows, n = p.W[k].cols;
+    const neuron_sums sums = sum_neurons(values.vector_at(p.r[k]), values.vector_at(p.f[k]), p.neurons[k], m * n);
+    direction += norm * norm;
+    square += sums.norm_d;
+    before += sums.spread_before;
+    after += sums.spread_after;
+    if (diagnostics) residual += orthogonality_residual(values.vector_at(p.q[k]), std::min(m, n), sums.norm_o);
+  }
+  report.update_norm = rate * std::sqrt(square);
+  report.update_rms = report.update_norm / std::sqrt(static_cast<double>(parameter.weight.elements()));
+  report.direction_norm = std::sqrt(direction);
+  if (diagnostics && g.is_matrix_rule()) {
+    const auto matrices = static_cast<double>(p.count[i]);
+    report.spread_before = before / matrices;
+    report.spread_after = after / matrices;
+    report.orthogonality_residual = residual / matrices;
+  }
+  return report;
+}
+
+}  // namespace normuon
+
+#endif

@@ -1,0 +1,115 @@
+// State as plain tensors: what is exported and imported, by name.
+#ifndef NORMUON_OPTIMIZER_STATE_HPP
+#define NORMUON_OPTIMIZER_STATE_HPP
+
+#include <string>
+#include <vector>
+
+#include "normuon/optimizer/parameter.hpp"
+
+namespace normuon {
+
+// A tensor of any rank, row-major. State of type float is held exactly.
+struct named_tensor {
+  std::string name;  // "<parameter>.momentum", "<parameter>.second_moment" or "<parameter>.step"
+  std::vector<index_t> shape;
+  std::vector<double> values;
+};
+
+// The tensors that hold the state of `p`: names and shapes, values zero.   momentum: the weight's shape;   second_moment:
+// one number per neuron (matrix rules; none for Muon) or per element (AdamW);   step: one number.
+// The shapes of a batch begin with its length.
+template <tensor_backend B>
+std::vector<named_tensor> state_tensors(const parameter<B>& p, const group& g) {
+  const auto shaped = [&](const char* suffix, std::vector<index_t> shape) {
+    if (p.weight.batch != 1) shape.insert(shape.begin(), p.weight.batch);
+    index_t count = 1;
+    for (const index_t extent : shape) count *= extent;
+    return named_tensor{p.name + suffix, std::move(shape), std::vector<double>(static_cast<std::size_t>(count))};
+  };
+  const index_t m = p.weight.first.rows, n = p.weight.first.cols;
+  std::vector<named_tensor> tensors;
+  tensors.push_back({p.name + ".step", {1}, {0}});
+  tensors.push_back(shaped(".momentum", {m, n}));
+  if (!g.is_matrix_rule())
+    tensors.push_back(shaped(".second_moment", {m, n}));
+  else if (const neuron_axis axis = std::get<normuon_options>(g.options).neuron_axis; axis != neuron_axis::none)
+    tensors.push_back(shaped(".second_moment", {neuron_count(axis, m, n)}));
+  return tensors;
+}
+
+// Throws where `given` is not a possible value of `expected`: another shape, a NaN or an infinity, a negative second
+// moment, or a step that is no whole number >= 0.
+inline void validate_state(const named_tensor& expected, const named_tensor& given) {
+  const auto text = [](const std::vector<index_t>& shape) {
+    std::string s = "[";
+    for (const index_t extent : shape) s += (s.size() > 1 ? ", " : "") + std::to_string(extent);
+    return s + "]";
+  };
+  if (given.shape != expected.shape || given.values.size() != expected.values.size())
+    fail(error_code::state, "state '", expected.name, "': expected shape ", text(expected.shape), " with ",
+         expected.values.size(), " values, got ", text(given.shape), " with ", given.values.size());
+  const bool is_step = expected.name.ends_with(".step"), is_second = expected.name.ends_with(".second_moment");
+  for (const double x : given.values) {
+    if (!is_finite(x)) fail(error_code::state, "state '", expected.name, "': expected finite values, got ", x);
+    if ((is_step || is_second) && x < 0)
+      fail(error_code::state, "state '", expected.name, "': expected values >= 0, got ", x);
+    if (is_step && (x > 0x1p53 || x != static_cast<double>(static_cast<std::int64_t>(x))))
+      fail(error_code::state, "state '", expected.name, "': expected a whole number up to 2^53, got ", x);
+  }
+}
+
+// Copies the state of `p` from the device into `tensors`, which are its state_tensors.
+template <tensor_backend B>
+void read_state(B& b, const parameter<B>& p, std::vector<named_tensor>& tensors) {
+  using real = typename B::real;
+  std::vector<real> momentum(static_cast<std::size_t>(p.state.momentum_count()));
+  std::vector<real> second(static_cast<std::size_t>(p.state.second_count()));
+  b.read(tensors[0].values.data(), p.state.counter(), sizeof(double));
+  b.read(momentum.data(), p.state.momentum(), momentum.size() * sizeof(real));
+  b.read(second.data(), p.state.second(), second.size() * sizeof(real));
+  b.sync();
+  std::copy(momentum.begin(), momentum.end(), tensors[1].values.begin());
+  if (tensors.size() > 2) std::copy(second.begin(), second.end(), tensors[2].values.begin());
+}
+
+// State of one parameter, checked and converted, waiting to be written.
+template <class Real>
+struct staged_state {
+  double step = 0;
+  std::vector<Real> momentum, second;
+};
+
+// Checks `given`, the tensors of `p` in the order of state_tensors. Writes nothing.
+template <tensor_backend B>
+staged_state<typename B::real> stage_state(const std::vector<named_tensor>& expected,
+                                           const std::vector<const named_tensor*>& given) {
+  using real = typename B::real;
+  staged_state<real> staged;
+  for (std::size_t i = 0; i < expected.size(); ++i) validate_state(expected[i], *given[i]);
+  const auto narrowed = [&](std::size_t i) {
+    std::vector<real> values;
+    for (const double x : given[i]->values) {
+      values.push_back(static_cast<real>(x));
+      if (!is_finite(values.back())) fail(error_code::state, "state '", expected[i].name, "': ", x, " is out of range");
+    }
+    return values;
+  };
+  staged.step = given[0]->values[0];
+  staged.momentum = narrowed(1);
+  if (expected.size() > 2) staged.second = narrowed(2);
+  return staged;
+}
+
+template <tensor_backend B>
+void write_state(B& b, const parameter<B>& p, const staged_state<typename B::real>& staged) {
+  using real = typename B::real;
+  b.write(p.state.counter(), &staged.step, sizeof(double));
+  b.write(p.state.momentum(), staged.momentum.data(), staged.momentum.size() * sizeof(real));
+  b.write(p.state.second(), staged.second.data(), staged.second.size() * sizeof(real));
+  b.sync();
+}
+
+}  // namespace normuon
+
+#endif
