@@ -1,5 +1,5 @@
-// What a coefficient table is guaranteed to do, found by interval arithmetic, and the refusal of tables that aren't safe
-// for the iteration's type: in a constant expression a compile error, at run time an exception.
+// What a coefficient table is guaranteed to do, by interval arithmetic, and the refusal of tables that aren't safe for
+// the iteration's type: in a constant expression a compile error, at run time an exception.
 #ifndef NORMUON_MATH_CERTIFICATE_HPP
 #define NORMUON_MATH_CERTIFICATE_HPP
 
@@ -18,18 +18,20 @@ struct interval {
   double low = 0, high = 0;
 };
 
-constexpr interval hull(const interval& x, const interval& y) { return {std::min(x.low, y.low), std::max(x.high, y.high)}; }
+constexpr interval hull(const interval& x, const interval& y) {
+  return {std::min(x.low, y.low), std::max(x.high, y.high)};
+}
 
-// Bounds of p(x) in exact arithmetic, x >= 0. Horner's scheme rounds seven times, each by at most 2^-53 of the sum of the
-// terms' magnitudes; twice that many are allowed for, so that other orders of evaluation (-ffast-math) are covered.
+// Bounds of p(x) in exact arithmetic, x >= 0. Horner's scheme rounds seven times, each by at most 2^-53 of the sum of
+// the terms' magnitudes; twice that is allowed for, so that other orders of evaluation (-ffast-math) are covered.
 constexpr interval enclose(const quintic& p, double x) {
   const auto magnitude = [](double t) { return t < 0 ? -t : t; };
   const double slack = 16 * 0x1p-53 * quintic{magnitude(p.a), magnitude(p.b), magnitude(p.c)}(x);
   return {p(x) - slack, p(x) + slack};
 }
 
-// Bounds of p over [r.low, r.high], 0 <= r.low: its ends and the critical points between them. A critical point that lies
-// elsewhere is moved to the nearer end. That the points are rounded is of second order and within the slack.
+// Bounds of p over [r.low, r.high], 0 <= r.low, from the ends and the critical points between them; one that lies
+// elsewhere is moved to the nearer end. That critical points are rounded is of second order, far within the slack.
 constexpr interval image(const quintic& p, const interval& r) {
   interval bounds = hull(enclose(p, r.low), enclose(p, r.high));
   for (const double x : critical_points(p)) bounds = hull(bounds, enclose(p, std::clamp(x, r.low, r.high)));
@@ -87,17 +89,18 @@ struct certificate {
   double margin = 0;                   // see certify
 };
 
-// Certifies the map that all steps of the table make, one after the other, in exact arithmetic. The table passes `check`.
+// Certifies the map that all steps make, one after the other, in exact arithmetic, of a table that passes `check`.
 // Singular values are relative to ||U||_F: they lie in [0, 1], and the norm factor divides them before step 0.
 // band: those in [lower, 1], 0 < lower <= 1, end in [band_low, band_high].
 // margin: let h be the largest value that can enter step k, and e the largest number such that everything in
-//   (0, h (1 + e)], entering step k, ends in (0, escape_limit] after the remaining steps. The margin is the least e of all steps;
-//   negative where the table escapes by itself. Both are bounds: band and margin are never better than they are.
-// (0, x] maps onto an interval that begins at 0, so e follows from the last step back: each limit is the next one's reach.
+//   (0, h (1 + e)], entering step k, ends in (0, escape_limit] after the remaining steps. The margin is the least e of
+//   all steps, negative where the table escapes without help. Both are bounds: at worst this much holds.
+// A step takes (0, x] to an interval that begins at 0. So e follows from the last step back: where the remaining steps
+// are safe up to some limit, this one is as far as its values stay below it.
 constexpr certificate certify(const coefficient_table& table, double lower = 1e-3) {
   if (first_negative_step(table) < table.active().size()) return {};
   const auto top = entering(table);
-  certificate found{.positive = true, .slope = 1, .margin = farthest};
+  certificate found{.positive = true, .slope = 1, .margin = farthest - 1};
   interval band{lower / table.norm_factor * (1 - 0x1p-51), top[0]};
   for (const quintic& step : table.active()) {
     band = image(step, band);
@@ -121,20 +124,23 @@ inline constexpr double margin_needed = 5;
 [[noreturn]] inline void refuse_unsafe_table(const coefficient_table& table, compute_type type) {
   const std::size_t step = first_negative_step(table);
   if (step < table.active().size())
-    fail(error_code::option, "table '", table.name, "' is unsafe: expected a map that is positive on (0, 1], but values up to ",
-         entering(table)[step], " enter step ", step, ", which is positive only up to ",
+    fail(error_code::option, "table '", table.name,
+         "' is unsafe: expected a map that is positive on (0, 1], but values up to ", entering(table)[step],
+         " enter step ", step, ", which is positive only up to ",
          reach(table.rows[step], std::numeric_limits<double>::max()));
   fail(error_code::option, "table '", table.name, "' is unsafe for ", name_of(type), ": expected a margin of at least ",
        margin_needed * unit_roundoff(type), " (", margin_needed, " unit roundoffs), got ", certify(table).margin);
 }
 
-// Throws where a table isn't well formed: 1 to 16 steps, finite rows, a finite norm factor >= 1, restarts at its own steps.
+// Throws where a table isn't well formed: 1 to 16 steps, finite rows, a norm factor >= 1, restarts at its own steps.
 constexpr void check(const coefficient_table& table) {
   if (table.steps < 1 || table.steps > coefficient_table::max_steps)
-    fail(error_code::option, "table '", table.name, "': expected 1 to ", coefficient_table::max_steps, " steps, got ", table.steps);
+    fail(error_code::option, "table '", table.name, "': expected 1 to ", coefficient_table::max_steps, " steps, got ",
+         table.steps);
   for (const quintic& step : table.active())
     if (!is_finite(step.a) || !is_finite(step.b) || !is_finite(step.c))
-      fail(error_code::option, "table '", table.name, "': expected finite coefficients, got ", step.a, ", ", step.b, ", ", step.c);
+      fail(error_code::option, "table '", table.name, "': expected finite coefficients, got ", step.a, ", ", step.b,
+           ", ", step.c);
   if (!is_finite(table.norm_factor) || table.norm_factor < 1)
     fail(error_code::option, "table '", table.name, "': expected a finite norm factor >= 1, got ", table.norm_factor);
   for (const int restart : {table.gram_restart_fp32, table.gram_restart_bf16})
@@ -143,8 +149,8 @@ constexpr void check(const coefficient_table& table) {
            gram_not_offered, " for not offered, got ", restart);
 }
 
-// The table itself, if it is safe for an iteration computed in the type: positive on (0, 1], and with a margin of at least
-// five unit roundoffs. Otherwise throws error_code::option; in a constant expression that doesn't compile.
+// The table itself, if it is safe for an iteration computed in the type: positive on (0, 1], and with a margin of at
+// least five unit roundoffs. Otherwise throws error_code::option; in a constant expression that doesn't compile.
 constexpr const coefficient_table& certified(const coefficient_table& table, compute_type type) {
   check(table);
   const certificate found = certify(table);

@@ -24,18 +24,19 @@ struct quintic {
   friend constexpr bool operator==(const quintic&, const quintic&) = default;
 };
 
-// Where nothing is looked at any more. Safe tables stay below 2; it also stands for a critical point that doesn't exist.
+// Beyond it nothing is looked at: safe tables stay below 2. It also stands for a critical point that doesn't exist.
 inline constexpr double farthest = 16;
 
-// The positive x, in ascending order, where the slope a + 3 b x^2 + 5 c x^4 of p is zero; `farthest` where there is none.
+// The positive x, ascending, where the slope a + 3 b x^2 + 5 c x^4 of p is zero; `farthest` where there is none.
 constexpr std::array<double, 2> critical_points(const quintic& p) {
   const double discriminant = 9 * p.b * p.b - 20 * p.a * p.c;
   if (!(discriminant >= 0)) return {farthest, farthest};
-  // Of the two forms of a quadratic's roots, each is taken where it subtracts nothing; they hold for c = 0 too.
+  // Of the two forms of a quadratic's roots, each is taken where nothing cancels; they hold for c = 0 too.
   const double w = (p.b < 0 ? square_root(discriminant) - 3 * p.b : -square_root(discriminant) - 3 * p.b) / 2;
   const auto root = [](double numerator, double denominator) {
-    const bool inside = denominator != 0 && numerator / denominator > 0 && numerator / denominator < farthest * farthest;
-    return inside ? square_root(numerator / denominator) : farthest;
+    if (denominator == 0) return farthest;
+    const double y = numerator / denominator;
+    return y > 0 && y < farthest * farthest ? square_root(y) : farthest;
   };
   const double one = root(w, 5 * p.c), other = root(p.a, w);
   return {std::min(one, other), std::max(one, other)};
@@ -53,14 +54,14 @@ struct coefficient_table {
   int steps = 0;
   double norm_factor = 1;  // ||U||_F is multiplied by it before U is divided, so that step 0 begins below 1; >= 1
 
-  // The Gram form multiplies the steps' symmetric factors, and rounding noise grows with every one of them until X X^T is
-  // formed anew. These are the 0-based steps before which that is done, 0 for never; float64 goes by the first.
-  // Measured on some 1,200 spectra of short sides from 32 to 384: one to 32 large values over a flat or falling rest,
-  // powers of 1/i, exponentials to 1e-10, deficient ranks. Every stored matrix was rounded.
-  // - float32: the result stays within about 1e-3 of the plain form in float64. Without a restart the error is 1.1e-3 for
-  //   `jordan`, 3e-3 to 8e-2 for the other tables, and `deepseek_v4` diverges.
-  // - bfloat16: singular values should stay below 1.25, but no table here has a restart that is enough: a large value over
-  //   a flat rest of about 1/20 of it makes even `jordan`, restarted before step 3, diverge below 256 rows.
+  // The Gram form multiplies the steps' symmetric factors, and rounding noise grows with each until X X^T is made anew.
+  // These are the 0-based steps before which that is done, 0 for never; float64 goes by the first.
+  // Measured on some 1,200 spectra at short sides from 32 to 384, every stored matrix rounded: one to 32 large values
+  // over a flat or falling rest, powers of 1/i, exponentials to 1e-10, deficient ranks.
+  // - float32: the result stays within about 1e-3 of the plain form in float64. Without a restart the error is 1.1e-3
+  //   for `jordan`, 3e-3 to 8e-2 for the other tables, and `deepseek_v4` diverges.
+  // - bfloat16: singular values should stay below 1.25, but no table here has a step where one restart is enough: a
+  //   large value over a flat rest of 1/20 of it makes even `jordan`, restarted before step 3, diverge at 128 rows.
   int gram_restart_fp32 = gram_not_offered;
   int gram_restart_bf16 = gram_not_offered;
 
@@ -69,7 +70,8 @@ struct coefficient_table {
 };
 
 // `count` times one step, then `more` times the next.
-constexpr std::array<quintic, coefficient_table::max_steps> repeated(int count, quintic first, int more = 0, quintic next = {}) {
+constexpr std::array<quintic, coefficient_table::max_steps> repeated(int count, quintic first, int more = 0,
+                                                                     quintic next = {}) {
   std::array<quintic, coefficient_table::max_steps> rows{};
   std::fill_n(rows.begin(), count, first);
   std::fill_n(rows.begin() + count, more, next);

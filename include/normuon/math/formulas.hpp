@@ -156,7 +156,7 @@ constexpr adamw_element<T> adamw(T m, T v, T g, double beta1, double beta2, T co
   const T ratio = new_v / correction2;
   const T root = std::is_constant_evaluated() ? static_cast<T>(square_root(static_cast<double>(ratio))) : std::sqrt(ratio);
   const T divisor = root + epsilon;
-  return {new_m, new_v, saturated(divisor > T(0) ? (new_m / divisor) / correction1 : T(0))};
+  return {new_m, new_v, saturated(divisor == T(0) ? T(0) : (new_m / divisor) / correction1)};
 }
 
 }  // namespace normuon

@@ -38,8 +38,8 @@ constexpr equioscillating through(const std::array<double, 4>& x) {
   return {{s0 - y0 * (s01 - y1 * s012), s01 - (y0 + y1) * s012, s012}, error};
 }
 
-// The quintic nearest to 1 on [low, high], 0 < low < high, in the largest error: Remez's exchange of the two inner points
-// for the extrema between the ends, until the error settles.
+// The quintic whose largest error |1 - p| on [low, high], 0 < low < high, is least: Remez's exchange of the two inner
+// points for the extrema between the ends, until the error settles.
 constexpr quintic nearest_to_one(double low, double high) {
   // Where the ends meet, the limit: p(high) = 1 with two vanishing derivatives. The interval is then too short for the
   // exchange to find its inner points in double (NoahAmsel/PolarExpress).
@@ -60,18 +60,20 @@ constexpr quintic nearest_to_one(double low, double high) {
 }
 
 // A table of Steps steps for singular values in [lower, 1].
-// cushion: a step never looks below cushion times the largest value that enters it, which keeps it from flattening what is
-//   above; it is then scaled so that what it makes of the true ends is centred at 1.
-// safety: every step but the last maps [0, 1 + safety] times its range where it would map its range: its row is
-//   a/s, b/s^3, c/s^5 with s = 1 + safety. The norm factor stays 1: the published 1.02 table has its factor in both.
-// polar_express<5>(1e-3, 0.02, 0.02) gives the rows of `polar_express_102`. Not certified: see `certified`.
-// Throws unless 0 < lower < 1, 0 <= cushion < 1 and safety >= 0.
+// cushion: no step looks below cushion times the largest value that enters it, which would cost accuracy above; its row
+//   is then scaled so that what it makes of the true ends is centred at 1.
+// safety: every step but the last does to [0, (1 + safety) u] what would be right for its range [0, u]: its row is
+//   a/s, b/s^3, c/s^5 with s = 1 + safety. The norm factor stays 1, for the rows have all the margin that is asked for.
+// polar_express<5>(1e-3, 0.02, 0.02) gives the rows of `polar_express_102`, whose source multiplies the norm as well.
+// Throws unless 0 < lower < 1, 0 <= cushion < 1 and safety >= 0. What it returns isn't certified: see `certified`.
 template <int Steps>
   requires(Steps >= 1 && Steps <= coefficient_table::max_steps)
 constexpr coefficient_table polar_express(double lower, double cushion, double safety) {
   if (!(lower > 0 && lower < 1)) fail(error_code::option, "polar_express: expected 0 < lower < 1, got ", lower);
-  if (!(cushion >= 0 && cushion < 1)) fail(error_code::option, "polar_express: expected 0 <= cushion < 1, got ", cushion);
-  if (!(safety >= 0 && is_finite(safety))) fail(error_code::option, "polar_express: expected safety >= 0, got ", safety);
+  if (!(cushion >= 0 && cushion < 1))
+    fail(error_code::option, "polar_express: expected 0 <= cushion < 1, got ", cushion);
+  if (!(safety >= 0 && is_finite(safety)))
+    fail(error_code::option, "polar_express: expected safety >= 0, got ", safety);
   const auto scaled = [](const quintic& p, double by, double in) {
     return quintic{by * p.a / in, by * p.b / (in * in * in), by * p.c / (in * in * in * in * in)};
   };
