@@ -1,0 +1,147 @@
+// Its malloc and operator new are replaced, so this is a program of its own.
+#include <doctest/doctest.h>
+#include <dlfcn.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "normuon/backends/eigen.hpp"
+#include "support/model.hpp"
+
+namespace {
+
+std::atomic<long> allocations = 0;  // of every kind, on every thread: glibc's operator new calls these too
+std::atomic<long> fails_after = -1;  // operator new refuses the one after so many; -1: none
+
+void* counted(std::size_t bytes, std::size_t alignment) {
+  if (fails_after == 0) {
+    fails_after = -1;
+    throw std::bad_alloc();
+  }
+  if (fails_after > 0) --fails_after;
+  void* p = nullptr;
+  if (posix_memalign(&p, std::max(alignment, sizeof(void*)), std::max<std::size_t>(bytes, 1)) != 0) throw std::bad_alloc();
+  return p;
+}
+
+}  // namespace
+
+// Not inlined: a compiler that sees std::free behind one and not behind the other takes them for a mismatch.
+[[gnu::noinline]] void* operator new(std::size_t bytes) { return counted(bytes, alignof(std::max_align_t)); }
+[[gnu::noinline]] void* operator new(std::size_t bytes, std::align_val_t a) { return counted(bytes, static_cast<std::size_t>(a)); }
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+
+extern "C" void* malloc(std::size_t bytes) {
+  static const auto next = reinterpret_cast<void* (*)(std::size_t)>(dlsym(RTLD_NEXT, "malloc"));
+  ++allocations;
+  return next(bytes);
+}
+extern "C" int posix_memalign(void** p, std::size_t alignment, std::size_t bytes) {
+  static const auto next =
+      reinterpret_cast<int (*)(void**, std::size_t, std::size_t)>(dlsym(RTLD_NEXT, "posix_memalign"));
+  ++allocations;
+  return next(p, alignment, bytes);
+}
+extern "C" void* realloc(void* old, std::size_t bytes) {
+  static const auto next = reinterpret_cast<void* (*)(void*, std::size_t)>(dlsym(RTLD_NEXT, "realloc"));
+  ++allocations;
+  return next(old, bytes);
+}
+
+using namespace normuon;
+using namespace normuon::test;
+
+namespace {
+
+// Every rule of `all_rules`, on shapes large enough that Eigen's own products would allocate; and the mixed model.
+model<float> large_model() {
+  std::vector<owned_parameter<float>> parameters = std::move(mixed_model<float>().parameters);
+  for (const named_rule& rule : all_rules()) {
+    parameters.emplace_back(rule.name, rule.options, 100, 260);
+    parameters.emplace_back(std::string(rule.name) + " tall", rule.options, 300, 80, 2);
+  }
+  return model<float>(std::move(parameters));
+}
+
+}  // namespace
+
+TEST_CASE("the counters count") {
+  const long before = allocations;
+  void* volatile p = std::malloc(10);  // volatile: or the compiler sees that nobody needs it
+  std::free(p);
+  ::operator delete(::operator new(10));
+  const long after = allocations;
+  CHECK(after == before + 2);
+}
+
+TEST_CASE("no step allocates after the first, whatever changes between steps") {
+  for (const int threads : {1, 2}) {
+    CAPTURE(threads);
+    model<float> m = large_model();
+    auto moved = m.parameters[0].gradient;
+    optimizer<eigen_backend> opt(eigen_backend({.threads = threads}));
+    m.add_to(opt);
+    m.make_gradients(0);
+    opt.step();
+    for (int step = 1; step < 4; ++step) {
+      m.make_gradients(step);
+      moved = m.parameters[0].gradient;
+      const long before = allocations;
+      opt.set_learning_rate(0.01 / step);
+      opt.set_gradient_scale(1.0 / step);
+      opt.bind_gradient("wide", row_major(moved.data(), 5, 12));
+      if (step == 2) opt.unbind_gradient("muon");
+      if (step == 3) opt.step_changes();
+      else opt.step();
+      const long after = allocations;
+      CHECK(after == before);
+    }
+  }
+}
+
+TEST_CASE("any allocation that fails leaves weights and state as they were, and the optimizer usable") {
+  model<float> reference = mixed_model<float>();
+  optimizer<eigen_backend> undisturbed(eigen_backend({.threads = 1}));
+  reference.add_to(undisturbed);
+  reference.make_gradients(0);
+  undisturbed.step();
+  undisturbed.step();
+
+  model<float> m = mixed_model<float>();
+  optimizer<eigen_backend> opt(eigen_backend({.threads = 1}));
+  // Does `act` with its n-th allocation failing, for n = 0, 1, ... until it passes; returns how often it failed.
+  const auto with_every_failure = [&](auto&& act) {
+    for (long n = 0;; ++n) {
+      const auto weights = m.weights();
+      const auto state = opt.export_state();
+      fails_after = n;
+      try {
+        act();
+        fails_after = -1;
+        return n;
+      } catch (const std::bad_alloc&) {
+        fails_after = -1;
+        CHECK(same_bits(m.weights(), weights));
+        CHECK(same_bits(opt.export_state(), state));
+      }
+    }
+  };
+  for (auto& p : m.parameters) {
+    group_id id{};
+    CHECK(with_every_failure([&] { id = std::visit([&](const auto& o) { return opt.add_group(o); }, p.options); }) >= 0);
+    CHECK(with_every_failure([&] { opt.add_parameter(id, p.name, p.view(p.weight.data()), m.gradient_of(p)); }) > 0);
+  }
+  m.make_gradients(0);
+  CHECK(with_every_failure([&] { opt.step(); }) > 10);
+  std::vector<named_tensor> state;
+  CHECK(with_every_failure([&] { state = opt.export_state(); }) > 10);
+  CHECK(with_every_failure([&] { opt.import_state(state); }) > 10);
+  CHECK(with_every_failure([&] { opt.import_state("wide", opt.export_state("wide")); }) > 3);
+  CHECK(with_every_failure([&] { opt.prepare(); }) == 0);
+  opt.step();
+  CHECK(same_bits(m.weights(), reference.weights()));
+}

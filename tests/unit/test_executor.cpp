@@ -1,0 +1,173 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "normuon/backends/cpu/executor.hpp"
+
+using normuon::executor;
+
+namespace {
+
+// How often each index was given to a worker.
+struct visits {
+  std::vector<std::atomic<int>> times;
+  std::atomic<int> worker_out_of_range{0};
+
+  explicit visits(std::size_t count) : times(count) {}
+  auto task(const executor& e) {
+    return [this, size = e.size()](int worker, std::int64_t i) {
+      if (worker < 0 || worker >= size) ++worker_out_of_range;
+      ++times[static_cast<std::size_t>(i)];
+    };
+  }
+  bool once_each() const {
+    return worker_out_of_range == 0 && std::all_of(times.begin(), times.end(), [](const auto& n) { return n == 1; });
+  }
+};
+
+}  // namespace
+
+TEST_CASE("each index is taken once, for any number of threads and of tasks") {
+  for (const int threads : {1, 2, 3, 4, 9}) {
+    executor e(threads);
+    CHECK(e.size() == threads);
+    for (const int count : {0, 1, 2, 3, 4, 5, 8, 9, 10, 100, 1000, 1, 0, 7}) {
+      CAPTURE(threads);
+      CAPTURE(count);
+      visits v(static_cast<std::size_t>(count));
+      e.for_each(count, v.task(e));
+      CHECK(v.once_each());
+    }
+  }
+}
+
+TEST_CASE("no tasks are none, also where their number is negative") {
+  executor e(2);
+  e.for_each(-3, [](int, std::int64_t) { FAIL("there is nothing to do"); });
+}
+
+TEST_CASE("by default there are as many workers as the machine runs at once") {
+  CHECK(executor().size() == std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
+}
+
+TEST_CASE("what the tasks wrote can be read when for_each returns, thousands of times in a row") {
+  executor e(3);
+  std::vector<int> plain(16);  // no atomics: a thread sanitizer would tell
+  for (int round = 1; round <= 3000; ++round) {
+    e.for_each(16, [&](int, std::int64_t i) { plain[static_cast<std::size_t>(i)] += static_cast<int>(i); });
+    for (int i = 0; i < 16; ++i) REQUIRE(plain[static_cast<std::size_t>(i)] == round * i);
+  }
+}
+
+TEST_CASE("two tasks run at once where there are two workers") {
+  executor e(2);
+  std::atomic<int> arrived{0};
+  bool met = true;
+  e.for_each(2, [&](int, std::int64_t) {
+    ++arrived;
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (arrived < 2)
+      if (std::chrono::steady_clock::now() > deadline) {
+        met = false;
+        return;
+      }
+  });
+  CHECK(met);
+}
+
+TEST_CASE("a single task, and a single worker's tasks, run on the calling thread in order") {
+  executor one(1), three(3);
+  const auto caller = std::this_thread::get_id();
+  std::vector<std::int64_t> order;
+  one.for_each(5, [&](int worker, std::int64_t i) {
+    CHECK(worker == 0);
+    CHECK(std::this_thread::get_id() == caller);
+    order.push_back(i);
+  });
+  CHECK(order == std::vector<std::int64_t>{0, 1, 2, 3, 4});
+  three.for_each(1, [&](int worker, std::int64_t) {
+    CHECK(worker == 0);
+    CHECK(std::this_thread::get_id() == caller);
+  });
+}
+
+TEST_CASE("an exception reaches the caller, and the pool goes on") {
+  for (const int threads : {1, 2, 4}) {
+    executor e(threads);
+    for (const int bad : {0, 1, 57, 99}) {
+      CAPTURE(threads);
+      CAPTURE(bad);
+      std::string message;
+      try {
+        e.for_each(100, [&](int, std::int64_t i) {
+          if (i == bad) throw std::runtime_error("task " + std::to_string(i));
+        });
+      } catch (const std::runtime_error& error) {
+        message = error.what();
+      }
+      CHECK(message == "task " + std::to_string(bad));
+
+      visits v(100);
+      e.for_each(100, v.task(e));
+      CHECK(v.once_each());
+    }
+  }
+}
+
+TEST_CASE("after an exception the tasks that had not begun are left out") {
+  for (const int threads : {1, 2, 4}) {
+    executor e(threads);
+    std::atomic<int> begun{0};
+    CHECK_THROWS_AS(e.for_each(100'000,
+                               [&](int, std::int64_t i) {
+                                 ++begun;
+                                 if (i == 0) throw std::runtime_error("the first");
+                                 std::this_thread::sleep_for(std::chrono::microseconds(100));
+                               }),
+                    std::runtime_error);
+    CHECK(begun < 100'000);
+  }
+}
+
+TEST_CASE("of many exceptions one reaches the caller") {
+  executor e(4);
+  for (int round = 0; round < 200; ++round)
+    CHECK_THROWS_AS(e.for_each(8, [](int, std::int64_t i) { throw std::out_of_range(std::to_string(i)); }),
+                    std::out_of_range);
+}
+
+TEST_CASE("exceptions that are no std::exception pass too") {
+  for (const int threads : {1, 3}) {
+    executor e(threads);
+    CHECK_THROWS_AS(e.for_each(9, [](int, std::int64_t) { throw 42; }), int);
+  }
+}
+
+TEST_CASE("tasks may use pools of their own") {
+  executor outer(3);
+  std::vector<std::unique_ptr<visits>> inner;
+  for (int i = 0; i < 6; ++i) inner.push_back(std::make_unique<visits>(20));
+  outer.for_each(6, [&](int, std::int64_t i) {
+    visits& mine = *inner[static_cast<std::size_t>(i)];
+    executor own(2);
+    own.for_each(20, mine.task(own));
+  });
+  for (const auto& v : inner) CHECK(v->once_each());
+}
+
+TEST_CASE("a pool goes away at once, whether it has worked or not") {
+  for (int round = 0; round < 100; ++round) {
+    executor idle(4);
+    executor used(4);
+    visits v(10);
+    used.for_each(10, v.task(used));
+    CHECK(v.once_each());
+  }
+}

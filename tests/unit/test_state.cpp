@@ -1,0 +1,211 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "normuon/backends/eigen.hpp"
+#include "support/model.hpp"
+#include "support/refusal.hpp"
+
+using namespace normuon;
+using namespace normuon::test;
+
+namespace {
+
+// A model in an optimizer, and its first `steps` steps.
+template <tensor_backend B, element T>
+struct training {
+  model<T> m = mixed_model<T>();
+  optimizer<B> opt{B({.threads = 1})};
+
+  explicit training(int steps) {
+    m.add_to(opt);
+    for (int step = 0; step < steps; ++step) make_step(step);
+  }
+  void make_step(int step) {
+    m.make_gradients(step);
+    opt.step();
+  }
+};
+using training32 = training<eigen_backend, float>;
+
+}  // namespace
+
+TEST_CASE("state is listed by name and shape: a step, a momentum, and what the rule keeps besides") {
+  training32 t(1);
+  struct {
+    const char* name;
+    std::vector<index_t> shape;
+  } const expected[] = {{"wide.step", {1}},
+                        {"wide.momentum", {5, 12}},
+                        {"wide.second_moment", {5}},
+                        {"tall.step", {1}},
+                        {"tall.momentum", {12, 5}},
+                        {"tall.second_moment", {12}},
+                        {"batch.step", {1}},
+                        {"batch.momentum", {3, 6, 6}},
+                        {"batch.second_moment", {3, 6}},
+                        {"muon.step", {1}},
+                        {"muon.momentum", {4, 7}},
+                        {"column.step", {1}},
+                        {"column.momentum", {9, 1}},
+                        {"empty.step", {1}},
+                        {"empty.momentum", {0, 4}},
+                        {"empty.second_moment", {0}},
+                        {"vector.step", {1}},
+                        {"vector.momentum", {1, 11}},
+                        {"vector.second_moment", {1, 11}}};
+  const std::vector<named_tensor> state = t.opt.export_state();
+  REQUIRE(state.size() == std::size(expected));
+  for (std::size_t i = 0; i < state.size(); ++i) {
+    CHECK(state[i].name == expected[i].name);
+    CHECK(state[i].shape == expected[i].shape);
+    std::size_t count = 1;
+    for (const index_t extent : expected[i].shape) count *= static_cast<std::size_t>(extent);
+    CHECK(state[i].values.size() == count);
+  }
+}
+
+TEST_CASE("exported numbers are the optimizer's own: steps, the momentum, the second moment of each neuron") {
+  std::vector<double> w = {1, 2, 3, 4};
+  const std::vector<double> g = {8, -16, 32, 64};
+  optimizer<eigen_backend64> opt(eigen_backend64({.threads = 1}));
+  opt.add_parameter(opt.add_group(adamw_options{.momentum = 0.75, .beta2 = 0.5}), "w", row_major(w.data(), 2, 2),
+                    row_major(g.data(), 2, 2));
+  opt.step();
+  opt.step();
+  const std::vector<named_tensor> state = opt.export_state("w");
+  REQUIRE(state.size() == 3);
+  CHECK(state[0].values == std::vector<double>{2});
+  for (std::size_t k = 0; k < 4; ++k) {  // all exact in binary
+    CHECK(state[1].values[k] == (0.75 * 0.25 + 0.25) * g[k]);
+    CHECK(state[2].values[k] == (0.5 * 0.5 + 0.5) * g[k] * g[k]);
+  }
+}
+
+TEST_CASE("the state of a column-major weight is exported by rows") {
+  std::vector<float> w(6);
+  const std::vector<float> g = {1, 4, 2, 5, 3, 6};  // by columns: 1 2 3 over 4 5 6
+  optimizer<eigen_backend> opt(eigen_backend({.threads = 1}));
+  opt.add_parameter(opt.add_group(muon_options{.momentum_form = momentum_form::heavy_ball}), "w",
+                    column_major(w.data(), 2, 3), column_major(g.data(), 2, 3));
+  opt.step();
+  CHECK(opt.export_state("w")[1].values == std::vector<double>{1, 2, 3, 4, 5, 6});
+}
+
+TEST_CASE("exported state is a copy, which later steps leave alone") {
+  training32 t(2);
+  const auto state = t.opt.export_state(), copy = state;
+  t.make_step(2);
+  CHECK(same_bits(state, copy));
+  CHECK(!same_bits(t.opt.export_state(), copy));
+}
+
+TEST_CASE_TEMPLATE("a run that is cut at any step and goes on elsewhere is bit for bit the whole run", T, float, bfloat16,
+                   float16) {
+  constexpr int steps = 4;
+  training<eigen_backend, T> whole(steps);
+  for (int cut = 0; cut <= steps; ++cut) {
+    CAPTURE(cut);
+    training<eigen_backend, T> first(cut), second(0);
+    second.m.set_weights(first.m.weights());
+    second.opt.import_state(first.opt.export_state());
+    for (int step = cut; step < steps; ++step) second.make_step(step);
+    CHECK(same_bits(second.m.weights(), whole.m.weights()));
+    CHECK(same_bits(second.opt.export_state(), whole.opt.export_state()));
+  }
+}
+
+TEST_CASE("a run in double is cut and goes on bit for bit too") {
+  training<eigen_backend64, double> whole(4), first(2), second(1);
+  second.m.set_weights(first.m.weights());
+  second.opt.import_state(first.opt.export_state());
+  second.make_step(2);
+  second.make_step(3);
+  CHECK(same_bits(second.m.weights(), whole.m.weights()));
+}
+
+TEST_CASE("state is taken in any order, and comes out as it went in") {
+  training32 from(3), to(1);
+  std::vector<named_tensor> state = from.opt.export_state();
+  const auto expected = state;
+  std::reverse(state.begin(), state.end());
+  std::swap(state[2], state[9]);
+  to.opt.import_state(state);
+  CHECK(same_bits(to.opt.export_state(), expected));
+}
+
+TEST_CASE("one parameter's state can be replaced alone") {
+  training32 from(3), to(1);
+  const auto tall = to.opt.export_state("tall");
+  to.opt.import_state("wide", from.opt.export_state("wide"));
+  CHECK(same_bits(to.opt.export_state("wide"), from.opt.export_state("wide")));
+  CHECK(same_bits(to.opt.export_state("tall"), tall));
+}
+
+TEST_CASE("state that does not fit is refused by name, and none of it is written") {
+  training32 from(3), to(1);
+  const auto before = to.opt.export_state();
+  const auto weights = to.m.weights();
+  const auto refuses = [&](auto spoil, const auto&... pieces) {
+    std::vector<named_tensor> state = from.opt.export_state();
+    spoil(state);
+    CHECK(refusal_of([&] { to.opt.import_state(state); }).is(error_code::state, pieces...));
+    CHECK(same_bits(to.opt.export_state(), before));
+    CHECK(same_bits(to.m.weights(), weights));
+  };
+  constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  // Index 4 is tall.momentum, 5 tall.second_moment, 18 the last tensor: all before it must stay unwritten.
+  refuses([](auto& s) { s.erase(s.begin() + 4); }, "expected state 'tall.momentum'", "none");
+  refuses([](auto& s) { s.pop_back(); }, "vector.second_moment");
+  refuses([](auto& s) { s.push_back(s[4]); }, "'tall.momentum' is there twice");
+  refuses([](auto& s) { s[4].name = "talk.momentum"; }, "tall.momentum");
+  refuses([](auto& s) { s.push_back({"stray.momentum", {1}, {0}}); }, "expected 19 tensors", "got 20");
+  refuses([](auto& s) { s[4].shape = {5, 12}; }, "tall.momentum", "[12, 5]", "[5, 12]");
+  refuses([](auto& s) { s[4].shape = {60}; }, "tall.momentum", "[12, 5]", "[60]");
+  refuses([](auto& s) { s[4].values.pop_back(); }, "tall.momentum", "with 60 values", "with 59");
+  refuses([](auto& s) { s[18].values[3] = not_a_number; }, "vector.second_moment", "finite", "nan");
+  refuses([](auto& s) { s[17].values[0] = -infinity; }, "vector.momentum", "finite", "-inf");
+  refuses([](auto& s) { s[17].values[10] = 1e300; }, "vector.momentum", "1e+300", "out of range");
+  refuses([](auto& s) { s[5].values[11] = -1e-3; }, "tall.second_moment", ">= 0", "-0.001");
+  refuses([](auto& s) { s[16].values[0] = -1; }, "vector.step", ">= 0", "-1");
+  refuses([](auto& s) { s[16].values[0] = 2.5; }, "vector.step", "whole number", "2.5");
+  refuses([](auto& s) { s[16].values[0] = 1e16; }, "vector.step", "whole number", "1e+16");
+  refuses([](auto& s) { s.clear(); }, "wide.step");
+}
+
+TEST_CASE("the state of one parameter is refused where it is another's, or more than its own") {
+  training32 t(2);
+  const auto before = t.opt.export_state();
+  const auto wide = t.opt.export_state("wide");
+  CHECK(refusal_of([&] { t.opt.import_state("tall", wide); }).is(error_code::state, "tall.step", "none"));
+  CHECK(refusal_of([&] { t.opt.import_state("wide", before); }).is(error_code::state, "expected 3 tensors", "got 19"));
+  CHECK(same_bits(t.opt.export_state(), before));
+}
+
+TEST_CASE("state takes one number an element and one a neuron, or two an element for AdamW, beside a counter") {
+  optimizer<eigen_backend> opt(eigen_backend({.threads = 1}));
+  CHECK(opt.state_bytes() == 0);
+  std::vector<bfloat16> w(600);
+  std::size_t before = 0;
+  const auto added = [&](const auto& options, index_t batch) {
+    const std::string name = std::to_string(opt.state_bytes());
+    opt.add_parameter(opt.add_group(options), name, batched(row_major(w.data(), 10, 20), batch, 200));
+    const std::size_t bytes = opt.state_bytes() - before;
+    before = opt.state_bytes();
+    return bytes - 64;  // the counter has a cache line to itself
+  };
+  CHECK(added(normuon_options::paper(), 1) == 4 * (200 + 10));
+  CHECK(added(normuon_options::nanogpt(), 1) == 4 * (200 + 20));
+  CHECK(added(normuon_options::paper(), 3) == 4 * (600 + 30));
+  CHECK(added(muon_options{}, 1) == 4 * 200);
+  CHECK(added(adamw_options{}, 1) == 4 * 400);
+  opt.remove_parameter("0");
+  CHECK(opt.state_bytes() == before - 4 * (200 + 10) - 64);
+
+  optimizer<eigen_backend64> wide(eigen_backend64({.threads = 1}));
+  std::vector<double> w64(200);
+  wide.add_parameter(wide.add_group(muon_options{}), "w", row_major(w64.data(), 10, 20));
+  CHECK(wide.state_bytes() == 8 * 200 + 64);
+}
