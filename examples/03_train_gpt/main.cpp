@@ -1,0 +1,75 @@
+// Trains a small GPT on the King James Bible, or any other text, with AdamW, Muon and NorMuon, and compares them.
+#include <CLI/CLI.hpp>
+
+#include "progress.hpp"
+#include "results.hpp"
+
+namespace {
+
+struct settings {
+  bool quick = false;
+  std::vector<std::uint64_t> seeds{1};
+  std::vector<gpt::method> methods{gpt::all_methods.begin(), gpt::all_methods.end()};
+  std::filesystem::path text, out = "results";
+  int threads = 0;
+  gpt::recipe recipe;
+};
+
+void add_options(CLI::App& app, settings& s) {
+  std::map<std::string, gpt::method> names;
+  for (const gpt::method m : gpt::all_methods) names[std::string(name_of(m))] = m;
+  app.add_flag("--quick", s.quick, "a smaller model and fewer steps: half a minute in all");
+  app.add_option("--seeds", s.seeds, "a list: initial weights and batches depend on nothing else")->delimiter(',');
+  app.add_option("--steps", s.recipe.steps, "steps of each run")->check(CLI::Range(20, 1000000));
+  app.add_option("--optimizers", s.methods, "a list of adamw, muon and normuon")
+      ->delimiter(',')
+      ->transform(CLI::CheckedTransformer(names).description(""));
+  app.add_option("--text", s.text, "a file to train on instead of the Bible")->check(CLI::ExistingFile);
+  app.add_option("--out", s.out, "the folder for loss.svg, steps.csv, steps.jsonl and summary.json")->capture_default_str();
+  app.add_option("--threads", s.threads, "0: as many as the machine has; results are the same")->check(CLI::Range(0, 1024));
+}
+
+void compare(const settings& s) {
+  gpt::shape shape;
+  if (s.quick) shape.layers = 2, shape.width = 64;
+  const std::string text = s.text.empty() ? gpt::bible_text() : gpt::file_text(s.text);
+  const gpt::corpus corpus = gpt::tokenize(text, static_cast<std::size_t>(shape.context) + 1);
+  shape.vocabulary = static_cast<gpt::index_t>(corpus.alphabet.size());
+  std::filesystem::create_directories(s.out);
+
+  gpt::workers team(shape, s.threads);
+  const auto tokens = gpt::sequences_per_step * static_cast<std::size_t>(shape.context);
+  fmt::print("{}: {} characters, {} different; {} layers of width {}; {} tokens a step; {} threads\n",
+             s.text.empty() ? "King James Bible" : s.text.string(), text.size(), shape.vocabulary, shape.layers, shape.width,
+             tokens, team.size());
+  gpt::progress progress(static_cast<int>(s.seeds.size() * s.methods.size()) * s.recipe.steps, tokens);
+  gpt::runs runs;
+  for (const std::uint64_t seed : s.seeds)
+    for (const gpt::method m : s.methods)
+      runs.push_back(gpt::train(corpus, shape, s.recipe, m, seed, team, [&](const gpt::step_record& now) {
+        progress.show(m, seed, s.recipe.steps, now);
+      }));
+
+  print_table(runs);
+  write_steps(runs, s.out);
+  write_summary(runs, s.out);
+  draw_losses(runs, s.out);
+  fmt::print("\nloss.svg, steps.csv, steps.jsonl and summary.json are in {}\n", s.out.string());
+  print_samples(runs);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Trains a small GPT on text with AdamW, Muon and NorMuon, and compares them.");
+  settings s;
+  add_options(app, s);
+  CLI11_PARSE(app, argc, argv);
+  try {
+    compare(s);
+    return 0;
+  } catch (const std::exception& e) {
+    fmt::print(stderr, "train_gpt: {}\n", e.what());
+    return 1;
+  }
+}

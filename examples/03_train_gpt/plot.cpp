@@ -1,0 +1,58 @@
+#include <array>
+#include <cstdio>
+
+#include "results.hpp"
+
+namespace gpt {
+
+namespace {
+
+// Colours that those who don't tell red from green can tell apart (Okabe and Ito, jfly.uni-koeln.de/color).
+constexpr std::array colours{"#0072B2", "#E69F00", "#009E73"};
+constexpr std::array titles{"AdamW", "Muon", "NorMuon"};
+
+}  // namespace
+
+void draw_losses(const runs& all, const std::filesystem::path& folder) {
+  std::string data, by_step, by_second;
+  double highest = 0;
+  for (const method m : methods_of(all)) {
+    const summary s = summarize(all, m);
+    const auto i = static_cast<std::size_t>(m);
+    data += fmt::format("${} << end\n", name_of(m));
+    for (const curve_point& p : s.validation) {
+      data += fmt::format("{} {} {}\n", p.step, p.seconds, p.loss);
+      // The picture leaves out the fall of the first steps, which is the same for all.
+      if (p.step >= s.validation.back().step / 20) highest = std::max(highest, p.loss);
+    }
+    data += "end\n";
+    const auto line = [&](int column) {
+      return fmt::format("${} using {}:3 with lines linewidth 2 linecolor '{}' title '{}', ", name_of(m), column, colours[i],
+                         titles[i]);
+    };
+    by_step += line(1), by_second += line(2);
+    if (m != method::adamw) continue;
+    const std::string end = fmt::format("{} with lines dashtype 2 linecolor '{}' title \"AdamW's end\", ",
+                                        s.validation.back().loss, colours[i]);
+    by_step += end, by_second += end;
+  }
+
+  const std::filesystem::path picture = folder / "loss.svg";
+  std::filesystem::remove(picture);
+  std::FILE* const gnuplot = popen("gnuplot", "w");
+  if (gnuplot == nullptr) throw std::runtime_error("can't start gnuplot");
+  fmt::print(gnuplot,
+             "set terminal svg size 1000,420 font 'sans,14' background '#ffffff'\n"
+             "set output '{}'\n{}"
+             "set multiplot layout 1,2\n"
+             "set grid\nset border 3\nset tics nomirror\n"
+             "set yrange [:{}]\nset xrange [0:]\n"
+             "set ylabel 'validation loss (nats per character)'\n"
+             "set xlabel 'steps'\nplot {}\n"
+             "set xlabel 'seconds of training'\nplot {}\n",
+             picture.string(), data, highest, by_step, by_second);
+  if (pclose(gnuplot) != 0 || !std::filesystem::exists(picture))
+    throw std::runtime_error(fmt::format("can't draw {}: is gnuplot installed?", picture.string()));
+}
+
+}  // namespace gpt

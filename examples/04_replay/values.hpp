@@ -1,0 +1,182 @@
+// The kinds of value that `--set key=value` takes. Of each kind stand together which texts it accepts, how a message
+// says what was expected, and how a value is printed; what is printed is always accepted.
+#ifndef NORMUON_EXAMPLES_REPLAY_VALUES_HPP
+#define NORMUON_EXAMPLES_REPLAY_VALUES_HPP
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "normuon/normuon.hpp"
+
+namespace replay {
+
+using namespace normuon;
+
+// One number for all steps, or one for each.
+struct series {
+  std::vector<double> numbers;
+  double at(std::size_t step) const { return numbers[numbers.size() == 1 ? 0 : step]; }
+};
+
+struct restart_step {
+  int number = -1;  // as in orthogonalizer_options
+};
+
+struct thread_count {
+  int number = 1;  // one matrix keeps one thread busy
+};
+
+template <class T>
+struct named {
+  std::string_view name;
+  T value;
+};
+
+// The values of a type that is chosen by name.
+template <class T>
+inline constexpr std::array<named<T>, 0> names = {};
+
+template <>
+inline constexpr auto names<bool> = std::to_array<named<bool>>({{"true", true}, {"false", false}});
+template <>
+inline constexpr auto names<momentum_form> = std::to_array<named<momentum_form>>({
+    {"ema", momentum_form::ema},
+    {"heavy_ball", momentum_form::heavy_ball},
+});
+template <>
+inline constexpr auto names<neuron_axis> = std::to_array<named<neuron_axis>>({
+    {"rows", neuron_axis::rows},
+    {"columns", neuron_axis::columns},
+    {"longer", neuron_axis::longer},
+});
+template <>
+inline constexpr auto names<iteration_form> = std::to_array<named<iteration_form>>({
+    {"auto", iteration_form::automatic},
+    {"plain", iteration_form::plain},
+    {"gram", iteration_form::gram},
+});
+template <>
+inline constexpr auto names<norm_guard> = std::to_array<named<norm_guard>>({
+    {"exact", norm_guard::exact},
+    {"as_published", norm_guard::as_published},
+});
+template <>
+inline constexpr auto names<update_scale> = std::to_array<named<update_scale>>({
+    {"rms_0.2", update_scale::rms_02},
+    {"keep_norm", update_scale::keep_norm},
+    {"keep_norm*sqrt_max_1_ratio", update_scale::keep_norm_sqrt_max_1_ratio},
+    {"keep_norm*sqrt_ratio", update_scale::keep_norm_sqrt_ratio},
+    {"sqrt_max_1_ratio", update_scale::sqrt_max_1_ratio},
+    {"0.2*sqrt_max_side", update_scale::match_adamw_rms},
+});
+template <>
+inline constexpr auto names<decay_form> = std::to_array<named<decay_form>>({
+    {"decoupled", decay_form::decoupled},
+    {"cautious", decay_form::cautious},
+});
+template <>
+inline constexpr auto names<compute_type> = std::to_array<named<compute_type>>({
+    {"auto", compute_type::automatic},
+    {"float64", compute_type::float64},
+    {"float32", compute_type::float32},
+    {"bfloat16", compute_type::bfloat16},
+});
+template <>
+inline constexpr auto names<coefficient_table> = std::to_array<named<coefficient_table>>({
+    {jordan.name, jordan},
+    {you.name, you},
+    {polar_express_101.name, polar_express_101},
+    {polar_express_102.name, polar_express_102},
+    {polar_express_dao.name, polar_express_dao},
+    {deepseek_v4.name, deepseek_v4},
+    {simple_12.name, simple_12},
+});
+
+// "a", "a or b", "a, b or c".
+inline std::string any_of(const std::vector<std::string_view>& words) {
+  std::string text;
+  for (std::size_t i = 0; i < words.size(); ++i)
+    text.append(i == 0 ? "" : i + 1 == words.size() ? " or " : ", ").append(words[i]);
+  return text;
+}
+
+// The whole text as a number; false where it is none, or not finite.
+template <class Number>
+bool read_number(std::string_view text, Number& x) {
+  const char* const end = text.data() + text.size();
+  const auto result = std::from_chars(text.data(), end, x);
+  return result.ec == std::errc() && result.ptr == end && is_finite(static_cast<double>(x));
+}
+
+// A kind of value, by its type: one that is chosen by name, or one of those below.
+template <class T>
+struct kind {
+  static std::string expected() {
+    std::vector<std::string_view> words;
+    for (const named<T>& n : names<T>) words.push_back(n.name);
+    return any_of(words);
+  }
+  static bool read(std::string_view text, T& x) {
+    const auto found = std::find_if(names<T>.begin(), names<T>.end(), [&](const auto& n) { return n.name == text; });
+    if (found != names<T>.end()) x = found->value;
+    return found != names<T>.end();
+  }
+  static std::string print(const T& x) {
+    const auto found = std::find_if(names<T>.begin(), names<T>.end(), [&](const auto& n) { return n.value == x; });
+    return std::string(found->name);
+  }
+};
+
+template <>
+struct kind<double> {
+  static std::string expected() { return "a number"; }
+  static bool read(std::string_view text, double& x) { return read_number(text, x); }
+  static std::string print(double x) { return fmt::format("{}", x); }
+};
+
+template <>
+struct kind<series> {
+  static std::string expected() { return "a number, or a comma list with one per step"; }
+  static bool read(std::string_view text, series& x) {
+    x.numbers.clear();
+    for (std::size_t begin = 0, end = 0; end != text.npos; begin = end + 1) {
+      end = text.find(',', begin);
+      if (!read_number(text.substr(begin, end - begin), x.numbers.emplace_back())) return false;
+    }
+    return true;
+  }
+  static std::string print(const series& x) { return fmt::format("{}", fmt::join(x.numbers, ",")); }
+};
+
+template <>
+struct kind<restart_step> {
+  static std::string expected() { return "a step index, none or auto"; }
+  static bool read(std::string_view text, restart_step& x) {
+    if (text == "auto" || text == "none") x.number = text == "auto" ? -1 : 0;
+    else return read_number(text, x.number) && x.number >= 0;
+    return true;
+  }
+  static std::string print(restart_step x) {
+    return x.number == -1 ? "auto" : x.number == 0 ? "none" : std::to_string(x.number);
+  }
+};
+
+template <>
+struct kind<thread_count> {
+  static constexpr int most = 1024;  // more than machines have: a slip of the finger
+  static std::string expected() { return fmt::format("a number from 1 to {}", most); }
+  static bool read(std::string_view text, thread_count& x) {
+    return read_number(text, x.number) && x.number >= 1 && x.number <= most;
+  }
+  static std::string print(thread_count x) { return std::to_string(x.number); }
+};
+
+}  // namespace replay
+
+#endif
