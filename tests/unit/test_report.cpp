@@ -21,14 +21,16 @@ parameter_report report_of(single& s) {
 // Standard deviation over mean of the norms of A's rows, or of its columns.
 double spread(const matrix& A, bool of_rows) {
   const matrix B = of_rows ? A : transposed(A);
-  double sum = 0, squares = 0;
+  std::vector<double> norms;
   for (index_t i = 0; i < B.rows; ++i) {
     double square = 0;
     for (index_t j = 0; j < B.cols; ++j) square += B(i, j) * B(i, j);
-    sum += std::sqrt(square), squares += square;
+    norms.push_back(std::sqrt(square));
   }
-  const double mean = sum / static_cast<double>(B.rows);
-  return std::sqrt(squares / static_cast<double>(B.rows) - mean * mean) / mean;
+  double mean = 0, variance = 0;
+  for (const double x : norms) mean += x / static_cast<double>(B.rows);
+  for (const double x : norms) variance += (x - mean) * (x - mean) / static_cast<double>(B.rows);
+  return std::sqrt(variance) / mean;
 }
 
 // ||O O^T - I||_F / sqrt(s), the short side first.

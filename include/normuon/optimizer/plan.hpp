@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "normuon/optimizer/parameter.hpp"
+#include "normuon/report.hpp"
 
 namespace normuon {
 
@@ -49,6 +50,7 @@ class plan {
   // One entry per parameter.
   std::vector<index_t> first, count;  // its matrices in the tables below
   std::vector<slot> parameter_ok, parameter_counter;
+  std::vector<outcome> staged_outcome;  // of the step that was staged last: moved, frozen or absent
 
   // One entry per matrix. U and D are of the worker that holds the run.
   std::vector<matrix_view> W, change, G, M, V, U, D;
@@ -91,6 +93,7 @@ class plan {
   void place_matrices(const std::vector<group>& groups, const std::vector<parameter<B>>& parameters) {
     first.assign(parameters.size(), 0);
     count.assign(parameters.size(), 0);
+    staged_outcome.assign(parameters.size(), outcome::absent);
     std::vector<bank> banks;
     for (const parameter<B>& p : parameters)
       if (std::find(banks.begin(), banks.end(), bank_of(groups, p)) == banks.end()) banks.push_back(bank_of(groups, p));

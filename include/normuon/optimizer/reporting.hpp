@@ -6,7 +6,6 @@
 #include <cstring>
 
 #include "normuon/optimizer/plan.hpp"
-#include "normuon/report.hpp"
 
 namespace normuon {
 
@@ -67,9 +66,8 @@ neuron_sums sum_neurons(const Real* r, const Real* f, index_t neurons, index_t e
 
 // What became of parameter i in the last step.
 template <tensor_backend B>
-outcome outcome_of(const plan<B>& p, const plan_values<B>& values, const parameter<B>& parameter, std::size_t i,
-                   bool propagate) {
-  if (p.staged_ok(i) == 0) return parameter.frozen ? outcome::frozen : outcome::absent;
+outcome outcome_of(const plan<B>& p, const plan_values<B>& values, std::size_t i, bool propagate) {
+  if (p.staged_outcome[i] != outcome::moved) return p.staged_outcome[i];
   if (values.at(p.parameter_ok[i]) == 0) return outcome::non_finite_gradient;
   if (propagate) return outcome::moved;
   for (auto k = static_cast<std::size_t>(p.first[i]); k < static_cast<std::size_t>(p.first[i] + p.count[i]); ++k)
@@ -90,7 +88,7 @@ template <tensor_backend B>
 parameter_report report_on(const plan<B>& p, const plan_values<B>& values, const parameter<B>& parameter,
                            const group& g, std::size_t i, bool propagate, bool diagnostics) {
   parameter_report report{.name = parameter.name, .rule = g.rule};
-  report.outcome = outcome_of(p, values, parameter, i, propagate);
+  report.outcome = outcome_of(p, values, i, propagate);
   if (report.outcome != outcome::moved || p.count[i] == 0) return report;
   const double rate = values.at(p.numbers(parameter.group).rate);
   double square = 0, direction = 0, before = 0, after = 0, residual = 0;

@@ -31,7 +31,8 @@ class stepper {
     }
     for (std::size_t i = 0; i < parameters.size(); ++i) {
       const parameter<B>& q = parameters[i];
-      p_.staged_ok(i) = !q.frozen && q.has_gradient() ? 1 : 0;
+      p_.staged_outcome[i] = q.frozen ? outcome::frozen : q.has_gradient() ? outcome::moved : outcome::absent;
+      p_.staged_ok(i) = p_.staged_outcome[i] == outcome::moved ? 1 : 0;
       for (index_t batch = 0; batch < p_.count[i]; ++batch) {
         const auto k = static_cast<std::size_t>(p_.first[i] + batch);
         p_.W[k] = q.weight.one(batch);

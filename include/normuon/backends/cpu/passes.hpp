@@ -126,7 +126,7 @@ void factors(Real* v, Real* f, const Real* r, index_t neurons, double beta2, con
     if (v) v[i] = static_cast<Real>(second_moment(static_cast<double>(v[i]), square, beta2));
     const double d = deviation(i);
     sum_o += square;
-    sum_n = fused_multiply_add(d * d, square, sum_n);
+    sum_n = fused_multiply_add(d * square, d, sum_n);  // d * d might overflow
   }
   const double c = scale_of_update(formula, std::sqrt(length * sum_o), std::sqrt(length * sum_n));
   constexpr auto most = static_cast<double>(std::numeric_limits<Real>::max());

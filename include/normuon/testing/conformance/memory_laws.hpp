@@ -1,0 +1,105 @@
+// Laws of memory, counters, workers and recorded tasks.
+#ifndef NORMUON_TESTING_CONFORMANCE_MEMORY_LAWS_HPP
+#define NORMUON_TESTING_CONFORMANCE_MEMORY_LAWS_HPP
+
+#include <atomic>
+
+#include "normuon/testing/conformance/device_memory.hpp"
+
+namespace normuon::testing {
+
+template <tensor_backend B>
+void it_takes_its_own_state_and_computes_its_default(B& b) {
+  CHECK(B::takes(state_type<B>));
+  CHECK(B::computes(B::default_compute()));
+  CHECK_FALSE(B::computes(compute_type::automatic));
+  CHECK(b.run_length({17, 29, 1, B::default_compute()}) >= 1);
+}
+
+template <tensor_backend B>
+void memory_is_zeroed_and_stays_where_it_is(B& b) {
+  for (const std::size_t size : {0u, 1u, 8u, 1000u, 1000u, 100000u}) {
+    CAPTURE(size);
+    typename B::memory memory = b.allocate(size);
+    CHECK(memory.size() == size);
+    CHECK(reinterpret_cast<std::uintptr_t>(memory.data()) % alignof(double) == 0);
+    std::vector<std::byte> bytes(size, std::byte{1});
+    b.read(bytes.data(), memory.data(), size);
+    b.sync();
+    CHECK(bytes == std::vector<std::byte>(size));
+    bytes.assign(size, std::byte{0xa5});
+    b.write(memory.data(), bytes.data(), size);  // the next memory may lie here
+    b.sync();
+    const std::byte* const address = memory.data();
+    const typename B::memory moved = std::move(memory);
+    CHECK(moved.data() == address);
+  }
+}
+
+template <tensor_backend B>
+void bytes_make_a_round_trip(B& b) {
+  const typename B::memory memory = b.allocate(999);
+  std::vector<std::byte> bytes(500), all(999), expected(999);
+  for (std::size_t k = 0; k < bytes.size(); ++k) expected[k + 250] = bytes[k] = static_cast<std::byte>(k % 251);
+  b.write(memory.data() + 250, bytes.data(), bytes.size());
+  bytes.assign(500, std::byte{0});  // the caller's from the moment that write returns
+  b.read(all.data(), memory.data(), all.size());
+  b.sync();
+  CHECK(all == expected);
+}
+
+template <tensor_backend B>
+void count_adds_one(B& b) {
+  device_slots<B> counters(b, column({0, 7, 0x1p52, 3})), ok(b, column({1, 1, 1, 0}));
+  b.count(counters, ok);
+  CHECK_EQ(difference(counters.get(), column({1, 8, 0x1p52 + 1, 3})), "");
+  b.count(counters, {});
+  CHECK_EQ(difference(counters.get(), column({2, 9, 0x1p52 + 2, 4})), "");
+}
+
+// Each task works with the backend object it is given, so that a backend which shares something between workers shows it.
+template <tensor_backend B>
+void each_task_is_done_once(B& b) {
+  constexpr index_t count = 100;
+  device_slots<B> counters(b, matrix(count, 1));
+  std::vector<std::atomic<int>> visits(count);
+  std::atomic<bool> known_worker = true;
+  const slots all = counters;
+  for_each(b, count, [&](B& own, int worker, index_t i) {
+    ++visits[static_cast<std::size_t>(i)];
+    if (worker < 0 || worker >= workers(b)) known_worker = false;
+    own.count(all.subspan(static_cast<std::size_t>(i), 1), {});
+  });
+  for (const std::atomic<int>& n : visits) CHECK(n == 1);
+  CHECK(known_worker);
+  CHECK_EQ(difference(counters.get(), matrix(count, 1, 1)), "");
+  for_each(b, 0, [&](B&, int, index_t) { ++visits[0]; });
+  CHECK(visits[0] == 1);
+}
+
+// The task names tables and slots; what they hold is looked up when it is replayed.
+template <tensor_backend B>
+  requires has_capture<B>
+void a_recorded_task_replays_with_new_numbers_and_tables(B& b) {
+  const matrix a = random_matrix(17, 29, 1), c = random_matrix(17, 29, 2);
+  device_matrices<B> out(b, state_type<B>, layout::rows, a);
+  device_matrices<B> first(b, state_type<B>, layout::rows, a), second(b, state_type<B>, layout::spread, c);
+  device_slots<B> k(b, column({1, 0})), ok(b, column({1}));
+  std::vector<matrix_view> table(1, views(first)[0]);
+  auto program = b.record([&](B& recorded) { recorded.blend(out, k[0], table, k[1], table, ok); });
+  CHECK_MESSAGE(out.unchanged(), "recording a task has no effect");
+  b.replay(program);
+  CHECK_EQ(difference(out.get(0), first.given(0)), "");
+  k.set(column({0, -2}));
+  table[0] = views(second)[0];
+  b.replay(program);
+  CHECK_EQ(difference(out.get(0), mapped(second.given(0), [](double x) { return -2 * x; })), "");
+  ok.set(column({0}));
+  table[0] = {};
+  b.replay(program);
+  CHECK_EQ(difference(out.get(0), mapped(second.given(0), [](double x) { return -2 * x; })), "");
+}
+
+}  // namespace normuon::testing
+
+#endif

@@ -1,0 +1,74 @@
+// Operands of a known content, which is written and looked at through the doors of the backend, and how exact they are.
+#ifndef NORMUON_TESTING_CONFORMANCE_OPERANDS_HPP
+#define NORMUON_TESTING_CONFORMANCE_OPERANDS_HPP
+
+#include "normuon/testing/conformance/device_memory.hpp"
+
+namespace normuon::testing {
+
+// The relative errors that one operation of an iteration may make.
+struct precision {
+  double stored;  // of a number that is rounded to the type, or to that of state when it is looked at
+  double sum;     // of one addition or multiplication in a product: fp32 or wider, by the law of `multiply`
+};
+
+template <tensor_backend B>
+precision precision_of(compute_type compute) {
+  return {std::max(unit_roundoff(compute), state_roundoff<B>),
+          std::min(unit_roundoff(compute), unit_roundoff(compute_type::float32))};
+}
+
+// The largest error of x I + alpha A B + beta C, entry by entry: each of its sums makes (depth + 4) rounding errors of at
+// most `sum` in what is added (Higham, "Accuracy and Stability of Numerical Algorithms", section 3.5), and what is stored
+// is rounded, once with its diagonal and once without.
+inline matrix product_bound(const precision& p, double x, double alpha, const matrix& a, const matrix& b, double beta,
+                            const matrix& c) {
+  const matrix added = combined(std::abs(alpha), product(magnitude(a), magnitude(b)), std::abs(beta), magnitude(c));
+  matrix stored = combined(alpha, product(a, b), beta, c);
+  stored = mapped(stored, [](double y) { return 2 * std::abs(y); });
+  if (x != 0) stored = combined(1, stored, 2 * std::abs(x), identity(c.rows));
+  return combined((static_cast<double>(a.cols) + 4) * p.sum, added, p.stored, stored);
+}
+
+// By this formula the inverse norm is 1: numbers enter as they are, but for the rounding to the iteration's type.
+inline constexpr norm_formula as_it_is{.factor = 0, .added = 1};
+
+// An operand that holds the matrices x, short side first.
+template <tensor_backend B>
+typename B::operand operand_of(B& b, const std::vector<matrix>& x, compute_type compute) {
+  typename B::operand X;
+  b.resize(X, {x[0].rows, x[0].cols, static_cast<index_t>(x.size()), compute});
+  const device_matrices<B> U(b, {state_type<B>}, x);
+  device_slots<B> norms(b, matrix(static_cast<index_t>(x.size()), 1));
+  b.load(X, U, as_it_is, norms, {}, {});
+  return X;
+}
+
+// The rows x cols matrices that X holds.
+template <tensor_backend B>
+std::vector<matrix> contents(B& b, const typename B::operand& X, extent e, index_t count) {
+  device_matrices<B> D(b, {state_type<B>}, std::vector<matrix>(static_cast<std::size_t>(count), matrix(e.rows, e.cols)));
+  const device_vectors<B, typename B::real> ones(b, matrix(count, e.rows, 1));
+  b.store_scaled(D, ones, X, side::rows, {});
+  std::vector<matrix> x;
+  for (std::size_t i = 0; i < D.count(); ++i) x.push_back(D.get(i));
+  return x;
+}
+
+inline constexpr side sides[] = {side::rows, side::cols};
+
+// Turned so that it lies short side first.
+inline matrix short_side_first(const matrix& u) { return u.rows > u.cols ? transposed(u) : u; }
+
+// Calls f(compute, extent, count, variant) for every type of the iteration and awkward run.
+template <tensor_backend B, class F>
+void for_each_iteration_run(F&& f) {
+  for (const compute_type compute : types_computed<B>()) {
+    CAPTURE(name_of(compute));
+    for_each_awkward_run<B>([&](extent e, index_t count, int variant) { f(compute, e, count, variant); });
+  }
+}
+
+}  // namespace normuon::testing
+
+#endif

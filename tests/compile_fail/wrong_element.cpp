@@ -1,0 +1,5 @@
+// expect: constraint
+// A matrix of a type that no backend knows.
+#include <normuon/normuon.hpp>
+
+normuon::matrix_ref<int> refused;

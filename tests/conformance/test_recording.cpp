@@ -1,0 +1,113 @@
+#include <doctest/doctest.h>
+
+#include <limits>
+
+#include "support/model.hpp"
+#include "support/recording_backend.hpp"
+#include "support/refusal.hpp"
+
+using namespace normuon;
+using namespace normuon::test;
+
+namespace {
+
+// Eigen's products without the symmetric ones, which the recording backend does not have: they have other bits.
+struct general_products {
+  eigen_products products;
+
+  template <class T>
+  void reserve(index_t n, index_t k) {
+    products.reserve<T>(n, k);
+  }
+  template <class T>
+  void multiply(T* Y, index_t m, index_t n, index_t k, T alpha, const T* A, const T* B, bool transpose) {
+    products.multiply(Y, m, n, k, alpha, A, B, transpose);
+  }
+};
+using direct_backend = host_backend<float, general_products>;
+
+// Trains the mixed model in both optimizers; `between(step, model, optimizer)` may change what it likes before each step.
+template <class Between>
+void check_same_bits(Between&& between) {
+  model<float> m = mixed_model<float>(), other = mixed_model<float>();
+  optimizer<recording_backend> recorded;
+  optimizer<direct_backend> direct(direct_backend({.threads = 1}));
+  m.add_to(recorded);
+  other.add_to(direct);
+  for (int step = 0; step < 5; ++step) {
+    m.make_gradients(step);
+    other.make_gradients(step);
+    between(step, m, recorded);
+    between(step, other, direct);
+    recorded.step();
+    direct.step();
+    CHECK(same_bits(m.weights(), other.weights()));
+    CHECK(same_bits(recorded.export_state(), direct.export_state()));
+  }
+  CHECK(recorded.backend().recorded == 1);
+  CHECK(recorded.backend().replayed == 5);
+}
+
+}  // namespace
+
+TEST_CASE("a step that is recorded once replays with new gradients, bit for bit what a direct step does") {
+  check_same_bits([](int, auto&, auto&) {});
+}
+
+TEST_CASE("a recorded step obeys rates, decays, momenta and gradient scales that are set later") {
+  check_same_bits([](int step, auto&, auto& opt) {
+    opt.set_learning_rate(0.01 * (step + 1));
+    opt.set_weight_decay(group_id(0), 0.1 * step);
+    opt.set_momentum(group_id(1), 0.9 - 0.1 * step);
+    opt.set_beta2(group_id(2), 0.5 + 0.1 * step);
+    opt.set_gradient_scale(1.0 / (step + 1));
+  });
+}
+
+TEST_CASE("a recorded step reads gradients where they are bound now, and leaves out absent, frozen and non-finite ones") {
+  std::vector<std::vector<float>> moved;
+  moved.reserve(100);  // gradients stay where they are bound
+  check_same_bits([&](int step, auto& m, auto& opt) {
+    auto& wide = m.parameters[0];
+    moved.push_back(wide.gradient);
+    opt.bind_gradient("wide", row_major(moved.back().data(), 5, 12));
+    if (step == 1) opt.unbind_gradient("tall");
+    if (step == 2) m.parameters[2].gradient[40] = std::numeric_limits<float>::quiet_NaN();
+    if (step == 2) opt.freeze("vector");
+    if (step == 3) opt.unfreeze("vector");
+  });
+}
+
+TEST_CASE("a recorded step never waits for the host, and tells of a non-finite gradient when it is asked") {
+  model<float> m = mixed_model<float>();
+  optimizer<recording_backend> opt(recording_backend(), {.non_finite = non_finite_policy::raise});
+  m.add_to(opt);
+  m.make_gradients(0);
+  opt.step();
+  opt.report();
+  m.parameters[1].gradient[0] = std::numeric_limits<float>::infinity();
+  const auto before = m.weights();
+  const int syncs = opt.backend().syncs;
+  opt.step();
+  CHECK(opt.backend().syncs == syncs);
+  CHECK(same_bits(m.parameters[1].weight, before[1]));
+  CHECK_FALSE(same_bits(m.parameters[0].weight, before[0]));
+  CHECK(refusal_of([&] { opt.report(); }).is(error_code::non_finite, "'tall'"));
+}
+
+TEST_CASE("a step and a change are recorded each, and parameters that are added are recorded anew") {
+  model<float> m = mixed_model<float>();
+  optimizer<recording_backend> opt;
+  m.add_to(opt);
+  m.make_gradients(0);
+  opt.step();
+  opt.step_changes();
+  opt.step();
+  opt.step_changes();
+  CHECK(opt.backend().recorded == 2);
+  std::vector<float> w(4, 1), g(4, 1);
+  opt.add_parameter(group_id(0), "late", row_major(w.data(), 2, 2), row_major(g.data(), 2, 2));
+  opt.step();
+  CHECK(opt.backend().recorded == 3);
+  CHECK(w != std::vector<float>(4, 1));
+}

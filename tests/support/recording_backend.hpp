@@ -1,0 +1,106 @@
+// A backend that captures: it records the operations of a step once, with the tables that they name, and replays them with
+// what slots and tables then hold. It never lets the host look in between.
+#ifndef NORMUON_TESTS_SUPPORT_RECORDING_BACKEND_HPP
+#define NORMUON_TESTS_SUPPORT_RECORDING_BACKEND_HPP
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "normuon/backends/eigen.hpp"
+
+namespace normuon::test {
+
+class recording_backend {
+ public:
+  using real = float;
+  using memory = host_memory;
+  // A handle, as on a device: what is recorded names the memory, whichever object holds it at a replay.
+  struct operand {
+    std::shared_ptr<dense_operand> memory = std::make_shared<dense_operand>();
+  };
+  using program = std::vector<std::function<void(eigen_backend&)>>;
+
+  int recorded = 0, replayed = 0, syncs = 0;  // for tests
+
+  static constexpr bool takes(element_type t) { return eigen_backend::takes(t); }
+  static constexpr bool computes(compute_type t) { return eigen_backend::computes(t); }
+  static constexpr compute_type default_compute() { return eigen_backend::default_compute(); }
+  index_t run_length(const operand_shape&) const { return 3; }  // runs of several matrices, as on a GPU
+  std::size_t operand_bytes(const operand_shape& s) const { return backend_.operand_bytes(s); }
+  memory allocate(std::size_t bytes) { return backend_.allocate(bytes); }
+  void write(void* to, const void* from, std::size_t bytes) { backend_.write(to, from, bytes); }
+  void read(void* to, const void* from, std::size_t bytes) { backend_.read(to, from, bytes); }
+  void sync() { ++syncs; }
+
+  program record(auto&& task) {
+    program steps;
+    recording_ = &steps;
+    task(*this);
+    recording_ = nullptr;
+    ++recorded;
+    return steps;
+  }
+  void replay(const program& steps) {
+    ++replayed;
+    for (const auto& step : steps) step(backend_);
+  }
+
+  void resize(operand& X, const operand_shape& shape) {
+    backend_.resize(*X.memory, shape);  // room is made now; the shape is there again at a replay
+    on_replay([x = X.memory, shape](eigen_backend& b) { b.resize(*x, shape); });
+  }
+  void all_finite(flags ok, views G, number scale) {
+    on_replay([=](eigen_backend& b) { b.all_finite(ok, G, scale); });
+  }
+  void count(slots counters, flags ok) {
+    on_replay([=](eigen_backend& b) { b.count(counters, ok); });
+  }
+  void blend(views out, number x, views A, number y, views C, flags ok) {
+    on_replay([=](eigen_backend& b) { b.blend(out, x, A, y, C, ok); });
+  }
+  void load(operand& X, views U, const norm_formula& f, slots norms, flags ok, flags sound) {
+    on_replay([=, x = X.memory](eigen_backend& b) { b.load(*x, U, f, norms, ok, sound); });
+  }
+  void multiply(operand& Y, double alpha, const operand& A, const operand& B, bool transpose, double beta,
+                const operand& C) {
+    on_replay([=, y = Y.memory, a = A.memory, right = B.memory, c = C.memory](eigen_backend& b) {
+      b.multiply(*y, alpha, *a, *right, transpose, beta, *c);
+    });
+  }
+  void add_identity(operand& P, double x) {
+    on_replay([p = P.memory, x](eigen_backend& b) { b.add_identity(*p, x); });
+  }
+  void mean_squares(vectors<real> r, const operand& X, side s) {
+    on_replay([=, x = X.memory](eigen_backend& b) { b.mean_squares(r, *x, s); });
+  }
+  void factors(vectors<real> v, vectors<real> f, vectors<real> r, number beta2, const factor_formula& formula, flags ok) {
+    on_replay([=](eigen_backend& b) { b.factors(v, f, r, beta2, formula, ok); });
+  }
+  void store_scaled(views D, vectors<real> f, const operand& X, side s, flags ok) {
+    on_replay([=, x = X.memory](eigen_backend& b) { b.store_scaled(D, f, *x, s, ok); });
+  }
+  void apply(views out, views W, views D, number rate, number decay, const update_formula& u, flags ok) {
+    on_replay([=](eigen_backend& b) { b.apply(out, W, D, rate, decay, u, ok); });
+  }
+  void adamw(views out, views W, views M, views V, views G, slots counters, const adamw_numbers& k, double epsilon,
+             const update_formula& u, slots norms, flags ok) {
+    on_replay([=](eigen_backend& b) { b.adamw(out, W, M, V, G, counters, k, epsilon, u, norms, ok); });
+  }
+
+ private:
+  // Outside a recording an operation is done at once.
+  void on_replay(auto&& operation) {
+    if (recording_) recording_->push_back(operation);
+    else operation(backend_);
+  }
+
+  eigen_backend backend_{{.threads = 1}};
+  program* recording_ = nullptr;
+};
+
+static_assert(tensor_backend<recording_backend> && has_capture<recording_backend>);
+
+}  // namespace normuon::test
+
+#endif
