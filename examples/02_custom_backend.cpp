@@ -22,8 +22,10 @@ int main() {
 
   normuon::optimizer<plain_backend> opt;
   const auto group = opt.add_group(normuon::normuon_options{});
-  opt.add_parameter(group, "A", normuon::row_major(A.data(), hidden, inputs), normuon::row_major(grad_A.data(), hidden, inputs));
-  opt.add_parameter(group, "B", normuon::row_major(B.data(), outputs, hidden), normuon::row_major(grad_B.data(), outputs, hidden));
+  opt.add_parameter(group, "A", normuon::row_major(A.data(), hidden, inputs),
+                    normuon::row_major(grad_A.data(), hidden, inputs));
+  opt.add_parameter(group, "B", normuon::row_major(B.data(), outputs, hidden),
+                    normuon::row_major(grad_B.data(), outputs, hidden));
 
   float first = 0, loss = 0;
   for (int step = 0; step <= 400; ++step) {

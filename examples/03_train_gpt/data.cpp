@@ -16,7 +16,8 @@ std::string bible_text() {
   if (pipe == nullptr) throw std::runtime_error("can't start a program to read the Bible with");
   std::string printed;
   std::array<char, 1 << 16> buffer;
-  while (const std::size_t count = std::fread(buffer.data(), 1, buffer.size(), pipe)) printed.append(buffer.data(), count);
+  while (const std::size_t count = std::fread(buffer.data(), 1, buffer.size(), pipe))
+    printed.append(buffer.data(), count);
   if (pclose(pipe) != 0 || printed.empty())
     throw std::runtime_error("the program `bible` is missing: install Debian's package bible-kjv, or give a --text");
 
@@ -49,8 +50,8 @@ corpus tokenize(const std::string& text, std::size_t shortest) {
   }
   const std::size_t training = text.size() * 9 / 10;
   if (text.size() - training < shortest)
-    throw std::runtime_error(fmt::format("the text is too short: expected at least {} characters, got {}", 10 * shortest,
-                                         text.size()));
+    throw std::runtime_error(
+        fmt::format("the text is too short: expected at least {} characters, got {}", 10 * shortest, text.size()));
   for (std::size_t i = 0; i < text.size(); ++i)
     (i < training ? result.training : result.validation).push_back(token_of[static_cast<unsigned char>(text[i])]);
   return result;
@@ -59,7 +60,8 @@ corpus tokenize(const std::string& text, std::size_t shortest) {
 namespace {
 
 void append_window(windows& w, const std::vector<token>& text, std::size_t start, std::size_t length) {
-  const auto first = text.begin() + static_cast<std::ptrdiff_t>(start), last = first + static_cast<std::ptrdiff_t>(length);
+  const auto first = text.begin() + static_cast<std::ptrdiff_t>(start),
+             last = first + static_cast<std::ptrdiff_t>(length);
   w.inputs.insert(w.inputs.end(), first, last);
   w.targets.insert(w.targets.end(), first + 1, last + 1);
 }

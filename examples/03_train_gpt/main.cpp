@@ -25,8 +25,10 @@ void add_options(CLI::App& app, settings& s) {
       ->delimiter(',')
       ->transform(CLI::CheckedTransformer(names).description(""));
   app.add_option("--text", s.text, "a file to train on instead of the Bible")->check(CLI::ExistingFile);
-  app.add_option("--out", s.out, "the folder for loss.svg, steps.csv, steps.jsonl and summary.json")->capture_default_str();
-  app.add_option("--threads", s.threads, "0: as many as the machine has; results are the same")->check(CLI::Range(0, 1024));
+  app.add_option("--out", s.out, "the folder for loss.svg, steps.csv, steps.jsonl and summary.json")
+      ->capture_default_str();
+  app.add_option("--threads", s.threads, "0: as many as the machine has; results are the same")
+      ->check(CLI::Range(0, 1024));
 }
 
 void compare(const settings& s) {
@@ -40,15 +42,14 @@ void compare(const settings& s) {
   gpt::workers team(shape, s.threads);
   const auto tokens = gpt::sequences_per_step * static_cast<std::size_t>(shape.context);
   fmt::print("{}: {} characters, {} different; {} layers of width {}; {} tokens a step; {} threads\n",
-             s.text.empty() ? "King James Bible" : s.text.string(), text.size(), shape.vocabulary, shape.layers, shape.width,
-             tokens, team.size());
+             s.text.empty() ? "King James Bible" : s.text.string(), text.size(), shape.vocabulary, shape.layers,
+             shape.width, tokens, team.size());
   gpt::progress progress(static_cast<int>(s.seeds.size() * s.methods.size()) * s.recipe.steps, tokens);
   gpt::runs runs;
   for (const std::uint64_t seed : s.seeds)
     for (const gpt::method m : s.methods)
-      runs.push_back(gpt::train(corpus, shape, s.recipe, m, seed, team, [&](const gpt::step_record& now) {
-        progress.show(m, seed, s.recipe.steps, now);
-      }));
+      runs.push_back(gpt::train(corpus, shape, s.recipe, m, seed, team,
+                                [&](const gpt::step_record& now) { progress.show(m, seed, s.recipe.steps, now); }));
 
   print_table(runs);
   write_steps(runs, s.out);

@@ -18,7 +18,8 @@ class network {
   const activations<Scalar>& forward(const parameters<Scalar>& w, std::span<const token> inputs) {
     stream_.resize(shape_.width, static_cast<index_t>(inputs.size()));
     for (index_t t = 0; t < stream_.cols(); ++t)
-      stream_.col(t) = (w.tokens.row(inputs[static_cast<std::size_t>(t)]) + w.positions.row(t % shape_.context)).transpose();
+      stream_.col(t) =
+          (w.tokens.row(inputs[static_cast<std::size_t>(t)]) + w.positions.row(t % shape_.context)).transpose();
     for (std::size_t i = 0; i < layers_.size(); ++i) layers_[i].forward(w.layers[i], stream_);
     logits_.noalias() = w.head * norm_.forward(w.gain, stream_);
     return logits_;

@@ -9,10 +9,11 @@ namespace {
 
 // Muon and NorMuon both make updates of AdamW's size, so their rates compare with its own.
 normuon::group_id add_hidden_group(normuon::optimizer<normuon::eigen_backend>& optimizer, method m, const recipe& r) {
-  if (m == method::adamw) return optimizer.add_group(normuon::adamw_options{.beta2 = r.beta2, .weight_decay = r.weight_decay});
+  if (m == method::adamw)
+    return optimizer.add_group(normuon::adamw_options{.beta2 = r.beta2, .weight_decay = r.weight_decay});
   if (m == method::normuon) return optimizer.add_group(normuon::normuon_options{.weight_decay = r.weight_decay});
-  return optimizer.add_group(normuon::muon_options{.weight_decay = r.weight_decay,
-                                                   .scale = normuon::update_scale::match_adamw_rms});
+  return optimizer.add_group(
+      normuon::muon_options{.weight_decay = r.weight_decay, .scale = normuon::update_scale::match_adamw_rms});
 }
 
 double norm_of(const std::vector<named_block<float>>& blocks) {
@@ -26,7 +27,10 @@ double norm_of(const std::vector<named_block<float>>& blocks) {
 
 model_optimizer::model_optimizer(method m, const recipe& r, parameters<float>& weights, parameters<float>& gradient,
                                  int threads)
-    : method_(m), recipe_(r), gradient_(gradient.blocks()), optimizer_(normuon::eigen_backend({.threads = threads})),
+    : method_(m),
+      recipe_(r),
+      gradient_(gradient.blocks()),
+      optimizer_(normuon::eigen_backend({.threads = threads})),
       hidden_(add_hidden_group(optimizer_, m, r)),
       others_(optimizer_.add_group(normuon::adamw_options{.beta2 = r.beta2, .weight_decay = r.weight_decay})) {
   const std::vector<named_block<float>> blocks = weights.blocks();

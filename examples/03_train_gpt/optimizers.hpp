@@ -37,7 +37,9 @@ class model_optimizer {
   // Moves the weights; learning rates are `factor` times their peaks.
   void step(double factor);
 
-  double learning_rate(double factor) const { return factor * recipe_.learning_rates[static_cast<std::size_t>(method_)]; }
+  double learning_rate(double factor) const {
+    return factor * recipe_.learning_rates[static_cast<std::size_t>(method_)];
+  }
   std::size_t state_bytes() const { return optimizer_.state_bytes(); }
 
  private:

@@ -31,8 +31,12 @@ struct layer_parameters {
   weight_matrix<Scalar> attention_gain, query_key_value, output, mlp_gain, up, down;
 
   explicit layer_parameters(index_t width)
-      : attention_gain(1, width), query_key_value(3 * width, width), output(width, width), mlp_gain(1, width),
-        up(4 * width, width), down(width, 4 * width) {}
+      : attention_gain(1, width),
+        query_key_value(3 * width, width),
+        output(width, width),
+        mlp_gain(1, width),
+        up(4 * width, width),
+        down(width, 4 * width) {}
 };
 
 enum class role { embedding, hidden, head, vector };
@@ -44,13 +48,18 @@ struct named_block {
   normuon::matrix_ref<Scalar> view;
 };
 
+inline constexpr double embedding_deviation = 0.02;  // as in GPT-2
+
 template <class Scalar>
 struct parameters {
   weight_matrix<Scalar> tokens, positions, gain, head;
   std::vector<layer_parameters<Scalar>> layers;
 
   explicit parameters(const shape& s)
-      : tokens(s.vocabulary, s.width), positions(s.context, s.width), gain(1, s.width), head(s.vocabulary, s.width),
+      : tokens(s.vocabulary, s.width),
+        positions(s.context, s.width),
+        gain(1, s.width),
+        head(s.vocabulary, s.width),
         layers(static_cast<std::size_t>(s.layers), layer_parameters<Scalar>(s.width)) {}
 
   // All blocks in a fixed order, none of which is in two. Queries, keys and values are matrices of their own: row blocks
@@ -79,14 +88,15 @@ struct parameters {
     return all;
   }
 
-  void initialise(std::uint64_t seed, double scale = 1, double embed = 0.2, double residual = 0, double headscale = 1) {
+  // Normal numbers, of deviation 1 / sqrt(inputs); matrices that end a residual branch begin at zero, gains at one.
+  void initialise(std::uint64_t seed) {
     std::mt19937_64 random(seed);
     std::normal_distribution<double> normal;
     for (const named_block<Scalar>& b : blocks()) {
-      double deviation = scale / std::sqrt(static_cast<double>(b.view.cols));
-      if (b.role == role::embedding) deviation = embed;
-      if (b.role == role::head) deviation = headscale / std::sqrt(static_cast<double>(b.view.cols));
-      if (b.name.ends_with("output") || b.name.ends_with("down")) deviation *= residual;
+      const bool ends_branch = b.name.ends_with("output") || b.name.ends_with("down");
+      const double deviation = b.role == role::embedding ? embedding_deviation
+                               : ends_branch             ? 0
+                                                         : 1 / std::sqrt(static_cast<double>(b.view.cols));
       for (index_t i = 0; i < b.view.rows; ++i)
         for (index_t j = 0; j < b.view.cols; ++j)
           b.view(i, j) = static_cast<Scalar>(b.role == role::vector ? 1 : deviation * normal(random));

@@ -27,8 +27,8 @@ void draw_losses(const runs& all, const std::filesystem::path& folder) {
     }
     data += "end\n";
     const auto line = [&](int column) {
-      return fmt::format("${} using {}:3 with lines linewidth 2 linecolor '{}' title '{}', ", name_of(m), column, colours[i],
-                         titles[i]);
+      return fmt::format("${} using {}:3 with lines linewidth 2 linecolor '{}' title '{}', ", name_of(m), column,
+                         colours[i], titles[i]);
     };
     by_step += line(1), by_second += line(2);
     if (m != method::adamw) continue;

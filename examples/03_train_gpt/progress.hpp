@@ -24,7 +24,8 @@ class progress {
     const auto left = static_cast<int>(passed.count() / done_ * (total_steps_ - done_));
     fmt::print("{}{:<7}  seed {}  step {:>4}/{}  loss {:.3f}  {:>6.0f} tokens/s  {:>2}:{:02} left in all{}",
                terminal ? "\r" : "", name_of(m), seed, now.step, steps, now.training_loss,
-               static_cast<double>(tokens_) * now.step / now.seconds, left / 60, left % 60, terminal && !last ? "" : "\n");
+               static_cast<double>(tokens_) * now.step / now.seconds, left / 60, left % 60,
+               terminal && !last ? "" : "\n");
     std::fflush(stdout);
   }
 

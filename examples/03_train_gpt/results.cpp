@@ -76,20 +76,24 @@ summary summarize(const runs& all, method m) {
 }
 
 void print_table(const runs& all) {
-  fmt::print("\n{:<10}{:>12}{:>14}{:>13}{:>15}{:>13}\n", "", "final", "steps to", "efficiency", "optimizer", "optimizer");
-  fmt::print("{:<10}{:>12}{:>14}{:>13}{:>15}{:>13}\n", "", "validation", "AdamW's", "1 - steps /", "milliseconds", "state");
+  fmt::print("\n{:<10}{:>12}{:>14}{:>13}{:>15}{:>13}\n", "", "final", "steps to", "efficiency", "optimizer",
+             "optimizer");
+  fmt::print("{:<10}{:>12}{:>14}{:>13}{:>15}{:>13}\n", "", "validation", "AdamW's", "1 - steps /", "milliseconds",
+             "state");
   fmt::print("{:<10}{:>12}{:>14}{:>13}{:>15}{:>13}\n", "", "loss", "final loss", "all steps", "per step", "bytes");
   for (const method m : methods_of(all)) {
     const summary s = summarize(all, m);
     const std::string steps = s.steps_to_adamw_loss ? fmt::format("{:.0f}", *s.steps_to_adamw_loss) : "-";
     const std::string saved =
-        s.steps_to_adamw_loss ? fmt::format("{:.0f} %", 100 * (1 - *s.steps_to_adamw_loss / s.validation.back().step)) : "-";
+        s.steps_to_adamw_loss ? fmt::format("{:.0f} %", 100 * (1 - *s.steps_to_adamw_loss / s.validation.back().step))
+                              : "-";
     fmt::print("{:<10}{:>12.4f}{:>14}{:>13}{:>15.1f}{:>13}\n", name_of(m), s.final_validation_loss, steps, saved,
                s.optimizer_ms_per_step, s.state_bytes);
   }
   fmt::print(
       "\nSteps to AdamW's final loss: where a method's own curve of validation loss first comes down to the end of\n"
-      "AdamW's. It is read from one run whose learning rate has most of its decay still to come at that step, so a run\n"
+      "AdamW's. It is read from one run whose learning rate has most of its decay still to come at that step, so a "
+      "run\n"
       "planned to end there would do better: what is saved is understated. Milliseconds are the median over steps.\n");
 }
 
@@ -105,11 +109,14 @@ void write_steps(const runs& all, const std::filesystem::path& folder) {
   for (const training_run& run : all) {
     for (const step_record& s : run.steps) {
       const std::string validation = s.validation_loss ? fmt::format("{}", *s.validation_loss) : "";
-      csv += fmt::format("{},{},{},{:.4f},{},{},{}\n", name_of(run.method), run.seed, s.step, s.seconds, s.learning_rate,
-                         s.training_loss, validation);
-      nlohmann::ordered_json line{{"optimizer", name_of(run.method)}, {"seed", run.seed},
-                                  {"step", s.step},                   {"seconds", s.seconds},
-                                  {"learning_rate", s.learning_rate}, {"training_loss", s.training_loss}};
+      csv += fmt::format("{},{},{},{:.4f},{},{},{}\n", name_of(run.method), run.seed, s.step, s.seconds,
+                         s.learning_rate, s.training_loss, validation);
+      nlohmann::ordered_json line{{"optimizer", name_of(run.method)},
+                                  {"seed", run.seed},
+                                  {"step", s.step},
+                                  {"seconds", s.seconds},
+                                  {"learning_rate", s.learning_rate},
+                                  {"training_loss", s.training_loss}};
       if (s.validation_loss) line["validation_loss"] = *s.validation_loss;
       lines += line.dump() + '\n';
     }

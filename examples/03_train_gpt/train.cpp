@@ -30,7 +30,8 @@ double median(std::vector<double> x) {
 
 // Draws character after character from softmax(logits / temperature), given up to `context` that went before. The text
 // starts with what follows the end of a line.
-std::string sample_text(const parameters<float>& weights, const shape& s, const std::string& alphabet, std::uint64_t seed) {
+std::string sample_text(const parameters<float>& weights, const shape& s, const std::string& alphabet,
+                        std::uint64_t seed) {
   network<float> net(s);
   std::mt19937_64 random(seed);
   std::vector<token> seen{static_cast<token>(alphabet.find('\n') == alphabet.npos ? 0 : alphabet.find('\n'))};

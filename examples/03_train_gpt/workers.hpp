@@ -29,8 +29,8 @@ class workers {
   double mean_over_parts(const windows& w, Task task);
 
   normuon::executor pool_;
-  std::vector<network<float>> networks_;     // one a thread
-  std::vector<parameters<float>> gradients_; // one a part
+  std::vector<network<float>> networks_;      // one a thread
+  std::vector<parameters<float>> gradients_;  // one a part
 };
 
 }  // namespace gpt

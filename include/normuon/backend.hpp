@@ -95,9 +95,8 @@ concept provides_count = requires(B& b, slots counters, flags ok) { b.count(coun
 // blend(out, x, A, y, B, ok): out <- xA + yB, by formulas' `blend`, in the backend's real type, rounded to out's type.
 // out may be A or B. Exact where a number is 0 or 1; what a zero multiplies is ignored, NaN included.
 template <class B>
-concept provides_blend = requires(B& b, views out, number x, views A, number y, views C, flags ok) {
-  b.blend(out, x, A, y, C, ok);
-};
+concept provides_blend =
+    requires(B& b, views out, number x, views A, number y, views C, flags ok) { b.blend(out, x, A, y, C, ok); };
 
 // load(X, U, formula, norms, ok, sound): X <- U * inverse_norm(||U||_F), transposed where U has more rows than columns,
 // rounded to the iteration's type; norms <- ||U||_F, of U as it is stored. sound <- ok and the norm is finite, or
@@ -118,9 +117,8 @@ concept provides_products = requires(B& b, typename B::operand& Y, const typenam
 
 // mean_squares(r, X, side): r_i <- the mean square of line i of X. Exact for a constant line.
 template <class B>
-concept provides_mean_squares = requires(B& b, vectors<typename B::real> r, const typename B::operand& X) {
-  b.mean_squares(r, X, side{});
-};
+concept provides_mean_squares =
+    requires(B& b, vectors<typename B::real> r, const typename B::operand& X) { b.mean_squares(r, X, side{}); };
 
 // factors(v, f, r, beta2, formula, ok): v <- second_moment(v, r, beta2), then f_i <- c d_i with d from `inverse_deviation`
 // and c from `scale_of_update`; without v (axis none) d is 1. Norms are summed in order. A factor saturates.
@@ -132,17 +130,14 @@ concept provides_factors = requires(B& b, vectors<typename B::real> v, number be
 // store_scaled(D, f, X, side, ok): D <- diag(f) X (or X diag(f)), transposed back where D has more rows than columns,
 // rounded to D's type.
 template <class B>
-concept provides_store_scaled =
-    requires(B& b, views D, vectors<typename B::real> f, const typename B::operand& X, flags ok) {
-      b.store_scaled(D, f, X, side{}, ok);
-    };
+concept provides_store_scaled = requires(B& b, views D, vectors<typename B::real> f, const typename B::operand& X,
+                                         flags ok) { b.store_scaled(D, f, X, side{}, ok); };
 
 // apply(out, W, D, rate, decay, formula, ok): out <- formulas' `updated`, in the backend's real type, rounded to out's
 // type. out is W, or the caller's buffer for the change, where a flag of 0 writes zeros: a change of nothing.
 template <class B>
-concept provides_apply = requires(B& b, views W, number rate, update_formula f, flags ok) {
-  b.apply(W, W, W, rate, rate, f, ok);
-};
+concept provides_apply =
+    requires(B& b, views W, number rate, update_formula f, flags ok) { b.apply(W, W, W, rate, rate, f, ok); };
 
 // adamw(out, W, M, V, G, counters, numbers, epsilon, formula, norms, ok): formulas' `adamw` on every element, with the
 // corrections 1 - beta^counter, then out as in `apply`; norms <- the Frobenius norm of the directions.
@@ -153,11 +148,10 @@ concept provides_adamw = requires(B& b, views W, slots counters, adamw_numbers k
 
 // `real` is the type of state: float or double. Operations on one backend object are ordered.
 template <class B>
-concept tensor_backend =
-    std::movable<B> && std::floating_point<typename B::real> && provides_memory<B> && states_what_it_takes<B> &&
-    provides_all_finite<B> && provides_count<B> && provides_blend<B> && provides_load<B> && provides_products<B> &&
-    provides_mean_squares<B> && provides_factors<B> && provides_store_scaled<B> && provides_apply<B> &&
-    provides_adamw<B>;
+concept tensor_backend = std::movable<B> && std::floating_point<typename B::real> && provides_memory<B> &&
+                         states_what_it_takes<B> && provides_all_finite<B> && provides_count<B> && provides_blend<B> &&
+                         provides_load<B> && provides_products<B> && provides_mean_squares<B> && provides_factors<B> &&
+                         provides_store_scaled<B> && provides_apply<B> && provides_adamw<B>;
 
 // Refinements. Each is found by `requires`; the function below of the same name is what everyone calls.
 
@@ -188,9 +182,8 @@ void polynomial(B& b, typename B::operand& P, double x, double y, double z, cons
 }
 
 template <class B>
-concept has_symmetric_multiply = requires(B& b, typename B::operand& Y, const typename B::operand& A) {
-  b.multiply_symmetric(Y, A, A);
-};
+concept has_symmetric_multiply =
+    requires(B& b, typename B::operand& Y, const typename B::operand& A) { b.multiply_symmetric(Y, A, A); };
 
 // Y <- A B for symmetric A and B that commute, so that Y is symmetric.   has_symmetric_multiply: at half the work.
 template <tensor_backend B>

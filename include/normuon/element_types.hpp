@@ -86,7 +86,8 @@ class float16 {
     if (exponent == 0x1fu) return sign | 0x7f800000u | (significand << 13);
     if (exponent != 0) return sign | ((exponent + 112u) << 23) | (significand << 13);
     if (significand == 0) return sign;
-    const auto shift = static_cast<std::uint32_t>(std::countl_zero(significand) - 21);  // to the place of the hidden bit
+    const auto shift =
+        static_cast<std::uint32_t>(std::countl_zero(significand) - 21);  // to the place of the hidden bit
     significand = (significand << shift) & 0x3ffu;
     return sign | ((113u - shift) << 23) | (significand << 13);
   }
@@ -96,8 +97,8 @@ class float16 {
 enum class element_type : std::uint8_t { float64, float32, bfloat16, float16 };
 
 template <class T>
-concept element = std::is_same_v<T, double> || std::is_same_v<T, float> || std::is_same_v<T, bfloat16> ||
-                  std::is_same_v<T, float16>;
+concept element =
+    std::is_same_v<T, double> || std::is_same_v<T, float> || std::is_same_v<T, bfloat16> || std::is_same_v<T, float16>;
 
 template <element T>
 inline constexpr element_type element_type_of = std::is_same_v<T, double>     ? element_type::float64
@@ -131,8 +132,7 @@ template <element T>
 constexpr bool is_finite(T x) {
   if constexpr (std::is_same_v<T, double>)
     return (std::bit_cast<std::uint64_t>(x) & 0x7ff0000000000000u) != 0x7ff0000000000000u;
-  else
-    return (std::bit_cast<std::uint32_t>(static_cast<float>(x)) & 0x7f800000u) != 0x7f800000u;
+  else return (std::bit_cast<std::uint32_t>(static_cast<float>(x)) & 0x7f800000u) != 0x7f800000u;
 }
 
 // What the Newton-Schulz iteration is computed in. `automatic`: the backend's own choice for its state type.

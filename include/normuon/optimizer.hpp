@@ -11,9 +11,9 @@ namespace normuon {
 
 // What happens to a parameter whose gradient, times the gradient scale, holds a NaN or an infinity.
 enum class non_finite_policy {
-  skip,       // it is left as it is, state and counter too, and named in the report
-  raise,      // step() throws before anything of any parameter is written; on a backend that never makes the host wait the
-              // other parameters have moved, and the next call that looks at the device throws
+  skip,   // it is left as it is, state and counter too, and named in the report
+  raise,  // step() throws before anything of any parameter is written; on a backend that never makes the host wait the
+          // other parameters have moved, and the next call that looks at the device throws
   propagate,  // it takes part as if nothing were wrong
 };
 
@@ -74,15 +74,14 @@ class optimizer : public registry<Backend> {
     const plan_values<Backend> values(backend_, plan_);
     const bool propagate = options_.non_finite == non_finite_policy::propagate;
     for (std::size_t i = 0; i < parameters_.size(); ++i)
-      report.parameters.push_back(report_on(plan_, values, parameters_[i], group_of(parameters_[i]), i, propagate,
-                                            diagnostics_));
+      report.parameters.push_back(
+          report_on(plan_, values, parameters_[i], group_of(parameters_[i]), i, propagate, diagnostics_));
     if (has_capture<Backend> && options_.non_finite == non_finite_policy::raise) raise_if_any(report.non_finite());
     return report;
   }
 
   // Of all workers together; 0 before the first step or `prepare`.
   std::size_t workspace_bytes() const { return plan_.workspace_bytes(); }
-
 
  private:
   void move(write_form form) {
@@ -122,8 +121,7 @@ class optimizer : public registry<Backend> {
 
   // Reads the flags: the names of those that would move but for a gradient that is not finite.
   std::vector<std::string> names_held_back() {
-    if (!parameters_.empty())
-      backend_.read(verdicts_.data(), plan_.parameter_ok[0], verdicts_.size() * sizeof(double));
+    if (!parameters_.empty()) backend_.read(verdicts_.data(), plan_.parameter_ok[0], verdicts_.size() * sizeof(double));
     backend_.sync();
     std::vector<std::string> names;
     for (std::size_t i = 0; i < parameters_.size(); ++i)
@@ -170,7 +168,6 @@ class optimizer : public registry<Backend> {
   std::vector<std::uint8_t> progress_;  // of each run, see stepper::move
   std::vector<double> verdicts_;
   step_programs<Backend> programs_;
-
 };
 
 }  // namespace normuon

@@ -90,7 +90,8 @@ inline std::string to_table(std::span<const route> routes) {
   std::ostringstream table;
   const auto line = [&](std::string_view name, std::string_view shape, std::string_view rule, std::string_view reason) {
     table << std::left << std::setw(static_cast<int>(name_width)) << name << "  "
-          << std::setw(static_cast<int>(shape_width)) << shape << "  " << std::setw(6) << rule << "  " << reason << '\n';
+          << std::setw(static_cast<int>(shape_width)) << shape << "  " << std::setw(6) << rule << "  " << reason
+          << '\n';
   };
   line("parameter", "shape", "rule", "because it is");
   for (std::size_t i = 0; i < routes.size(); ++i)

@@ -28,6 +28,7 @@ TEST_CASE("the least model, in runs of three and with an opaque operand, trains 
     const auto expected = train(eigen_backend64({.threads = 1})), got = train(archetype_backend());
     // Rounding in the iteration grows by the table's slope at zero, below 1000, and weights are of size one.
     for (std::size_t i = 0; i < got.size(); ++i)
-      for (std::size_t k = 0; k < got[i].size(); ++k) CHECK(std::abs(got[i][k] - expected[i][k]) < 1000 * 100 * 0x1p-53);
+      for (std::size_t k = 0; k < got[i].size(); ++k)
+        CHECK(std::abs(got[i][k] - expected[i][k]) < 1000 * 100 * 0x1p-53);
   }
 }

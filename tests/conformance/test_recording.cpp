@@ -64,7 +64,8 @@ TEST_CASE("a recorded step obeys rates, decays, momenta and gradient scales that
   });
 }
 
-TEST_CASE("a recorded step reads gradients where they are bound now, and leaves out absent, frozen and non-finite ones") {
+TEST_CASE(
+    "a recorded step reads gradients where they are bound now, and leaves out absent, frozen and non-finite ones") {
   std::vector<std::vector<float>> moved;
   moved.reserve(100);  // gradients stay where they are bound
   check_same_bits([&](int step, auto& m, auto& opt) {

@@ -58,9 +58,11 @@ struct cut_matrix {
       const matrix_view U_part = o.nesterov ? p.of(U, m, n) : M_part;
       normuon_rule<backend>::advance(b, o, {&M_part, 1}, {&U_part, 1}, {&G_part, 1}, k, ok_flags);
     }
-    const index_t neurons = neuron_count(plan.factors.axis == neuron_axis::columns ? neuron_axis::columns : neuron_axis::rows, m, n);
+    const index_t neurons =
+        neuron_count(plan.factors.axis == neuron_axis::columns ? neuron_axis::columns : neuron_axis::rows, m, n);
     float *v_data = v.data(), *f_data = f.data(), *r_data = r.data();
-    const vectors<float> second = plan.factors.axis == neuron_axis::none ? vectors<float>{} : vectors<float>{{&v_data, 1}, neurons};
+    const vectors<float> second =
+        plan.factors.axis == neuron_axis::none ? vectors<float>{} : vectors<float>{{&v_data, 1}, neurons};
     owner<backend> s{second, {{&f_data, 1}, neurons}, {{&r_data, 1}, neurons}, {&norm_slot, 1}, sound_flags, &work};
     const matrix_view whole_U = row_major(o.nesterov ? U.data() : M.data(), m, n), whole_D = row_major(D.data(), m, n);
     normuon_rule<backend>::direct(b, plan, s, {&whole_D, 1}, {&whole_U, 1}, k, ok_flags);
@@ -130,7 +132,8 @@ TEST_CASE("AdamW moves the parts of a matrix as it moves the whole, bit for bit"
           return p.rows ? row_major(x.data(), m, n).row_block(p.first, p.count)
                         : matrix_ref<float>{x.data() + p.first, m, p.count, n, 1};
         };
-        for (std::size_t k = 0; k < holders.size(); ++k) opt.add_parameter(group, std::to_string(k), view(holders[k], W));
+        for (std::size_t k = 0; k < holders.size(); ++k)
+          opt.add_parameter(group, std::to_string(k), view(holders[k], W));
         for (std::uint64_t step = 0; step < 3; ++step) {
           G = random_elements<float>(10 + step, W.size());
           for (std::size_t k = 0; k < holders.size(); ++k) opt.bind_gradient(std::to_string(k), view(holders[k], G));

@@ -72,7 +72,8 @@ std::vector<std::vector<float>> undisturbed_weights() {
 
 }  // namespace
 
-TEST_CASE("any operation that fails poisons the optimizer, which names what has moved and continues from imported state") {
+TEST_CASE(
+    "any operation that fails poisons the optimizer, which names what has moved and continues from imported state") {
   const auto undisturbed = undisturbed_weights();
   for (const int threads : {1, 2}) {
     CAPTURE(threads);

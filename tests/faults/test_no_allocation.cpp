@@ -1,6 +1,6 @@
 // Its malloc and operator new are replaced, so this is a program of its own.
-#include <doctest/doctest.h>
 #include <dlfcn.h>
+#include <doctest/doctest.h>
 
 #include <atomic>
 #include <cstdlib>
@@ -11,7 +11,7 @@
 
 namespace {
 
-std::atomic<long> allocations = 0;  // of every kind, on every thread: glibc's operator new calls these too
+std::atomic<long> allocations = 0;   // of every kind, on every thread: glibc's operator new calls these too
 std::atomic<long> fails_after = -1;  // operator new refuses the one after so many; -1: none
 
 void* counted(std::size_t bytes, std::size_t alignment) {
@@ -21,7 +21,8 @@ void* counted(std::size_t bytes, std::size_t alignment) {
   }
   if (fails_after > 0) --fails_after;
   void* p = nullptr;
-  if (posix_memalign(&p, std::max(alignment, sizeof(void*)), std::max<std::size_t>(bytes, 1)) != 0) throw std::bad_alloc();
+  if (posix_memalign(&p, std::max(alignment, sizeof(void*)), std::max<std::size_t>(bytes, 1)) != 0)
+    throw std::bad_alloc();
   return p;
 }
 
@@ -29,7 +30,9 @@ void* counted(std::size_t bytes, std::size_t alignment) {
 
 // Not inlined: a compiler that sees std::free behind one and not behind the other takes them for a mismatch.
 [[gnu::noinline]] void* operator new(std::size_t bytes) { return counted(bytes, alignof(std::max_align_t)); }
-[[gnu::noinline]] void* operator new(std::size_t bytes, std::align_val_t a) { return counted(bytes, static_cast<std::size_t>(a)); }
+[[gnu::noinline]] void* operator new(std::size_t bytes, std::align_val_t a) {
+  return counted(bytes, static_cast<std::size_t>(a));
+}
 [[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
 [[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 [[gnu::noinline]] void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
@@ -132,7 +135,8 @@ TEST_CASE("any allocation that fails leaves weights and state as they were, and 
   };
   for (auto& p : m.parameters) {
     group_id id{};
-    CHECK(with_every_failure([&] { id = std::visit([&](const auto& o) { return opt.add_group(o); }, p.options); }) >= 0);
+    CHECK(with_every_failure([&] { id = std::visit([&](const auto& o) { return opt.add_group(o); }, p.options); }) >=
+          0);
     CHECK(with_every_failure([&] { opt.add_parameter(id, p.name, p.view(p.weight.data()), m.gradient_of(p)); }) > 0);
   }
   m.make_gradients(0);

@@ -14,9 +14,11 @@ namespace {
 template <element T>
 std::vector<T> not_finite() {
   if constexpr (std::is_same_v<T, bfloat16>)  // quiet, negative and signalling NaN, infinities
-    return {T::from_bits(0x7fc0), T::from_bits(0xffc0), T::from_bits(0x7f81), T::from_bits(0x7f80), T::from_bits(0xff80)};
+    return {T::from_bits(0x7fc0), T::from_bits(0xffc0), T::from_bits(0x7f81), T::from_bits(0x7f80),
+            T::from_bits(0xff80)};
   else if constexpr (std::is_same_v<T, float16>)
-    return {T::from_bits(0x7e00), T::from_bits(0xfe00), T::from_bits(0x7c01), T::from_bits(0x7c00), T::from_bits(0xfc00)};
+    return {T::from_bits(0x7e00), T::from_bits(0xfe00), T::from_bits(0x7c01), T::from_bits(0x7c00),
+            T::from_bits(0xfc00)};
   else
     return {std::numeric_limits<T>::quiet_NaN(), -std::numeric_limits<T>::quiet_NaN(),
             std::numeric_limits<T>::signaling_NaN(), std::numeric_limits<T>::infinity(),
@@ -46,8 +48,9 @@ struct pair_of_parameters {
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("under `skip` a non-finite element anywhere leaves its parameter bit for bit, and is reported by name", T,
-                   float, double, bfloat16, float16) {
+TEST_CASE_TEMPLATE(
+    "under `skip` a non-finite element anywhere leaves its parameter bit for bit, and is reported by name", T, float,
+    double, bfloat16, float16) {
   for (const named_rule& rule : all_rules()) {
     CAPTURE(rule.name);
     pair_of_parameters<T> pair(rule.options, non_finite_policy::skip);
@@ -71,8 +74,8 @@ TEST_CASE_TEMPLATE("under `skip` a non-finite element anywhere leaves its parame
   }
 }
 
-TEST_CASE_TEMPLATE("under `raise` a non-finite element throws its parameter's name before anything is written", T, float,
-                   double, bfloat16, float16) {
+TEST_CASE_TEMPLATE("under `raise` a non-finite element throws its parameter's name before anything is written", T,
+                   float, double, bfloat16, float16) {
   for (const named_rule& rule : all_rules()) {
     CAPTURE(rule.name);
     pair_of_parameters<T> pair(rule.options, non_finite_policy::raise);
@@ -145,7 +148,8 @@ TEST_CASE("where a finite gradient makes U overflow, M moves, W and v do not, an
 
 TEST_CASE_TEMPLATE("AdamW's step is finite for every finite gradient", T, float, double) {
   const T most = std::numeric_limits<T>::max(), least = std::numeric_limits<T>::denorm_min();
-  const T extremes[] = {most, -most, most / 2, std::sqrt(most), least, -least, std::numeric_limits<T>::min(), T(0), T(1)};
+  const T extremes[] = {most, -most, most / 2, std::sqrt(most), least, -least, std::numeric_limits<T>::min(),
+                        T(0), T(1)};
   for (const double beta2 : {0.0, 0.95, 0.999})
     for (const double epsilon : {0.0, 1e-8}) {
       model<T> m({{"v", adamw_options{.beta2 = beta2, .epsilon = epsilon}, 1, 9}});

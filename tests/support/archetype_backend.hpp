@@ -90,7 +90,8 @@ class archetype_backend {
       const bool go = goes(ok, k), tall = U[k].rows > U[k].cols;
       double most = 0, squares = 0;
       const views one = U.subspan(k, 1);
-      if (go) each(one, {}, [&](std::size_t, index_t i, index_t j) { most = std::max(most, std::abs(at(U[k], i, j))); });
+      if (go)
+        each(one, {}, [&](std::size_t, index_t i, index_t j) { most = std::max(most, std::abs(at(U[k], i, j))); });
       const double unit = most > 0 && is_finite(most) ? std::ldexp(1.0, -std::clamp(std::ilogb(most), -1000, 1000)) : 1;
       if (go) each(one, {}, [&](std::size_t, index_t i, index_t j) { squares += std::pow(unit * at(U[k], i, j), 2); });
       const bool enters = go && (sound.empty() || is_finite(squares));
@@ -122,7 +123,8 @@ class archetype_backend {
       for (index_t i = 0; i < r.length; ++i) {
         double squares = 0;
         for (index_t j = 0; j < across; ++j)
-          squares += std::pow(s == side::rows ? X.at(static_cast<index_t>(k), i, j) : X.at(static_cast<index_t>(k), j, i), 2);
+          squares +=
+              std::pow(s == side::rows ? X.at(static_cast<index_t>(k), i, j) : X.at(static_cast<index_t>(k), j, i), 2);
         r.data[k][i] = squares / static_cast<double>(across);
       }
   }

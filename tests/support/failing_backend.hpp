@@ -27,7 +27,9 @@ class failing_backend {
   using operand = dense_operand;
 
   failing_backend(std::shared_ptr<operation_counter> counter, int threads)
-      : counter_(std::move(counter)), own_(std::make_unique<eigen_backend>(cpu_options{threads})), backend_(own_.get()) {}
+      : counter_(std::move(counter)),
+        own_(std::make_unique<eigen_backend>(cpu_options{threads})),
+        backend_(own_.get()) {}
 
   static constexpr bool takes(element_type t) { return eigen_backend::takes(t); }
   static constexpr bool computes(compute_type t) { return eigen_backend::computes(t); }
@@ -52,7 +54,8 @@ class failing_backend {
   }
   void add_identity(operand& P, double x) { counted().add_identity(P, x); }
   void mean_squares(vectors<real> r, const operand& X, side s) { counted().mean_squares(r, X, s); }
-  void factors(vectors<real> v, vectors<real> f, vectors<real> r, number beta2, const factor_formula& formula, flags ok) {
+  void factors(vectors<real> v, vectors<real> f, vectors<real> r, number beta2, const factor_formula& formula,
+               flags ok) {
     counted().factors(v, f, r, beta2, formula, ok);
   }
   void store_scaled(views D, vectors<real> f, const operand& X, side s, flags ok) {

@@ -139,7 +139,8 @@ bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
 }
 template <class T>
 bool same_bits(const std::vector<std::vector<T>>& a, const std::vector<std::vector<T>>& b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) { return same_bits(x, y); });
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](const auto& x, const auto& y) { return same_bits(x, y); });
 }
 inline bool same_bits(const std::vector<named_tensor>& a, const std::vector<named_tensor>& b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const named_tensor& x, const named_tensor& y) {

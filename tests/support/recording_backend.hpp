@@ -74,7 +74,8 @@ class recording_backend {
   void mean_squares(vectors<real> r, const operand& X, side s) {
     on_replay([=, x = X.memory](eigen_backend& b) { b.mean_squares(r, *x, s); });
   }
-  void factors(vectors<real> v, vectors<real> f, vectors<real> r, number beta2, const factor_formula& formula, flags ok) {
+  void factors(vectors<real> v, vectors<real> f, vectors<real> r, number beta2, const factor_formula& formula,
+               flags ok) {
     on_replay([=](eigen_backend& b) { b.factors(v, f, r, beta2, formula, ok); });
   }
   void store_scaled(views D, vectors<real> f, const operand& X, side s, flags ok) {

@@ -85,8 +85,7 @@ TEST_CASE("a change can be of another type and layout than its weight") {
   opt.bind_change("same", row_major(plain.data(), 3, 4));
   opt.step_changes();
   for (std::size_t i = 0; i < 3; ++i)
-    for (std::size_t j = 0; j < 4; ++j)
-      CHECK(narrow[j * 3 + i].bits() == bfloat16(plain[i * 4 + j]).bits());
+    for (std::size_t j = 0; j < 4; ++j) CHECK(narrow[j * 3 + i].bits() == bfloat16(plain[i * 4 + j]).bits());
 }
 
 TEST_CASE("the change of a parameter that is held back is zero, and its state stays") {

@@ -34,7 +34,8 @@ std::vector<float> train_at(std::size_t w, std::size_t g) {
   std::copy(start.begin(), start.end(), W);
   std::copy(slope.begin(), slope.end(), G);
   optimizer<eigen_backend> opt(eigen_backend({.threads = 1}));
-  opt.add_parameter(opt.add_group(normuon_options::reference()), "w", row_major(W, rows, cols), row_major(G, rows, cols));
+  opt.add_parameter(opt.add_group(normuon_options::reference()), "w", row_major(W, rows, cols),
+                    row_major(G, rows, cols));
   opt.step();
   opt.step();
   return {W, W + size};

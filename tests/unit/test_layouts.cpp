@@ -54,7 +54,8 @@ TEST_CASE("a fused matrix is not orthogonalized block by block unless it is give
     opt.add_parameter(id, "w", row_major(whole.data(), 12, 5), row_major(g.data(), 12, 5));
   });
   make_steps<eigen_backend>(muon_options{}, 1, [&](auto& opt, group_id id) {
-    opt.add_parameter(id, "w", batched(row_major(blocks.data(), 4, 5), 3, 20), batched(row_major(g.data(), 4, 5), 3, 20));
+    opt.add_parameter(id, "w", batched(row_major(blocks.data(), 4, 5), 3, 20),
+                      batched(row_major(g.data(), 4, 5), 3, 20));
   });
   CHECK(!same_bits(whole, blocks));
 }
@@ -75,7 +76,7 @@ TEST_CASE("how a matrix is stored does not change a bit of it: by columns, in by
             gradient(i, j) = g0[static_cast<std::size_t>(i * n + j)];
           }
         make_steps<eigen_backend>(rule.options, 3,
-                                [&](auto& opt, group_id id) { opt.add_parameter(id, "w", weight, gradient); });
+                                  [&](auto& opt, group_id id) { opt.add_parameter(id, "w", weight, gradient); });
         std::vector<float> rows;
         for (index_t i = 0; i < m; ++i)
           for (index_t j = 0; j < n; ++j) rows.push_back(weight(i, j));

@@ -45,16 +45,17 @@ void check_gradient_types(const any_options& options) {
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("a weight of any type moves as one of state's type does, rounded once a step; gradients stay as they are",
-                   T, float, bfloat16, float16) {
+TEST_CASE_TEMPLATE(
+    "a weight of any type moves as one of state's type does, rounded once a step; gradients stay as they are", T, float,
+    bfloat16, float16) {
   for (const named_rule& rule : all_rules()) {
     CAPTURE(rule.name);
     check_gradient_types<eigen_backend, T>(rule.options);
   }
 }
 
-TEST_CASE_TEMPLATE("state is double on the double backend, whatever the types of weights and gradients", T, double, float,
-                   bfloat16, float16) {
+TEST_CASE_TEMPLATE("state is double on the double backend, whatever the types of weights and gradients", T, double,
+                   float, bfloat16, float16) {
   for (const named_rule& rule : all_rules()) {
     CAPTURE(rule.name);
     check_gradient_types<eigen_backend64, T>(rule.options);

@@ -192,11 +192,15 @@ TEST_CASE("bindings of another shape, and of names that are not there, are refus
   trained t;
   std::vector<float> x(60);
   const auto other = row_major(x.data(), 4, 12);
-  CHECK(t.refused([&] { t.opt.bind_weight("wide", other); }).is(error_code::gradient, "weight of 'wide'", "5 x 12", "4 x 12"));
-  CHECK(t.refused([&] { t.opt.bind_gradient("wide", other); }).is(error_code::gradient, "gradient of 'wide'", "4 x 12"));
+  CHECK(t.refused([&] {
+           t.opt.bind_weight("wide", other);
+         }).is(error_code::gradient, "weight of 'wide'", "5 x 12", "4 x 12"));
+  CHECK(
+      t.refused([&] { t.opt.bind_gradient("wide", other); }).is(error_code::gradient, "gradient of 'wide'", "4 x 12"));
   CHECK(t.refused([&] { t.opt.bind_change("wide", other); }).is(error_code::gradient, "change of 'wide'", "4 x 12"));
-  CHECK(t.refused([&] { t.opt.bind_change("wide", matrix_ref<float>{x.data(), 5, 12, 0, 1}); })
-            .is(error_code::parameter, "change of 'wide'", "stride of 0"));
+  CHECK(t.refused([&] {
+           t.opt.bind_change("wide", matrix_ref<float>{x.data(), 5, 12, 0, 1});
+         }).is(error_code::parameter, "change of 'wide'", "stride of 0"));
   const auto fits = row_major(x.data(), 5, 12);
   const auto unknown = [&](auto act) { CHECK(t.refused(act).is(error_code::parameter, "no parameter 'wode'")); };
   unknown([&] { t.opt.bind_weight("wode", fits); });

@@ -59,9 +59,12 @@ TEST_CASE("a report names every parameter, its rule and what became of it, in th
   struct {
     const char *name, *rule;
     outcome what;
-  } const expected[] = {{"wide", "normuon", outcome::moved},   {"tall", "normuon", outcome::frozen},
-                        {"batch", "normuon", outcome::non_finite_gradient}, {"muon", "muon", outcome::absent},
-                        {"column", "muon", outcome::frozen},   {"empty", "normuon", outcome::moved},
+  } const expected[] = {{"wide", "normuon", outcome::moved},
+                        {"tall", "normuon", outcome::frozen},
+                        {"batch", "normuon", outcome::non_finite_gradient},
+                        {"muon", "muon", outcome::absent},
+                        {"column", "muon", outcome::frozen},
+                        {"empty", "normuon", outcome::moved},
                         {"vector", "adamw", outcome::moved}};
   REQUIRE(report.parameters.size() == std::size(expected));
   for (std::size_t i = 0; i < std::size(expected); ++i) {
@@ -124,8 +127,7 @@ TEST_CASE("norms in a report are those of the update and of the direction, by ev
       matrix W = random.gaussian(m, n), G = random.gradient(m, n);
       std::vector<double> w = W.values;
       optimizer<eigen_backend64> opt(eigen_backend64({.threads = 1}));
-      opt.add_parameter(add_group(opt, rule.options), "w", row_major(w.data(), m, n),
-                        row_major(G.values.data(), m, n));
+      opt.add_parameter(add_group(opt, rule.options), "w", row_major(w.data(), m, n), row_major(G.values.data(), m, n));
       opt.step();
       const parameter_report p = opt.report().parameters[0];
       const double update = distance({m, n, w}, W);

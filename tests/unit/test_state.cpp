@@ -101,8 +101,8 @@ TEST_CASE("exported state is a copy, which later steps leave alone") {
   CHECK(!same_bits(t.opt.export_state(), copy));
 }
 
-TEST_CASE_TEMPLATE("a run that is cut at any step and goes on elsewhere is bit for bit the whole run", T, float, bfloat16,
-                   float16) {
+TEST_CASE_TEMPLATE("a run that is cut at any step and goes on elsewhere is bit for bit the whole run", T, float,
+                   bfloat16, float16) {
   constexpr int steps = 4;
   training<eigen_backend, T> whole(steps);
   for (int cut = 0; cut <= steps; ++cut) {

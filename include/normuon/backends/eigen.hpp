@@ -71,9 +71,10 @@ class eigen_products {
   template <class T, int Order>
   void lower(T* Y, index_t n, index_t k, T alpha, const T* A, const T* B, index_t b_stride) {
     blocking<T> blocks(*this, n, n, k);
-    Eigen::internal::general_matrix_matrix_triangular_product<
-        index_t, T, Eigen::ColMajor, false, T, Order, false, Eigen::ColMajor, 1,
-        Eigen::Lower>::run(n, k, A, n, B, b_stride, Y, 1, n, alpha, blocks);
+    Eigen::internal::general_matrix_matrix_triangular_product<index_t, T, Eigen::ColMajor, false, T, Order, false,
+                                                              Eigen::ColMajor, 1, Eigen::Lower>::run(n, k, A, n, B,
+                                                                                                     b_stride, Y, 1, n,
+                                                                                                     alpha, blocks);
   }
 
   host_memory left_, right_;

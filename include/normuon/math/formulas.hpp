@@ -11,11 +11,16 @@
 
 namespace normuon {
 
-enum class momentum_form { ema, heavy_ball };             // g = (1 - b1) G, or g = G;  M <- b1 M + g
-enum class neuron_axis { rows, columns, longer, none };   // what one entry of v belongs to; none: no second moment (Muon)
-enum class epsilon_form { after_root, floor };            // 1 / (sqrt(v) + eps), or 1 / sqrt(max(v, eps))
-enum class decay_form { decoupled, cautious };            // cautious: only where D_ij W_ij >= 0
-enum class write_form { weight, change };                 // what a step writes: the new W, or W_new - W
+enum class momentum_form { ema, heavy_ball };  // g = (1 - b1) G, or g = G;  M <- b1 M + g
+enum class neuron_axis {
+  rows,
+  columns,
+  longer,
+  none
+};                                              // what one entry of v belongs to; none: no second moment (Muon)
+enum class epsilon_form { after_root, floor };  // 1 / (sqrt(v) + eps), or 1 / sqrt(max(v, eps))
+enum class decay_form { decoupled, cautious };  // cautious: only where D_ij W_ij >= 0
+enum class write_form { weight, change };       // what a step writes: the new W, or W_new - W
 
 // How large the update is made. m rows, n columns; O before and N after the neurons are normalised.
 enum class update_scale {
@@ -154,7 +159,8 @@ constexpr adamw_element<T> adamw(T m, T v, T g, double beta1, double beta2, T co
   const T new_m = fused_multiply_add(T(beta1), m, T(1 - beta1) * g);
   const T new_v = fused_multiply_add(T(beta2), v, T(1 - beta2) * (g * g));
   const T ratio = new_v / correction2;
-  const T root = std::is_constant_evaluated() ? static_cast<T>(square_root(static_cast<double>(ratio))) : std::sqrt(ratio);
+  const T root =
+      std::is_constant_evaluated() ? static_cast<T>(square_root(static_cast<double>(ratio))) : std::sqrt(ratio);
   const T divisor = root + epsilon;
   return {new_m, new_v, saturated(divisor == T(0) ? T(0) : (new_m / divisor) / correction1)};
 }

@@ -39,7 +39,8 @@ inline constexpr double gram_aspect = 1.25;
 // Decides the iteration for rows x cols matrices on backend B.
 // Throws where the table is unsafe for the type, the backend can't compute in it, or the restart is no step of the table.
 template <tensor_backend B>
-constexpr iteration decide(const orthogonalizer_options& o, const published_epsilons& published, index_t rows, index_t cols) {
+constexpr iteration decide(const orthogonalizer_options& o, const published_epsilons& published, index_t rows,
+                           index_t cols) {
   const compute_type compute = o.compute == compute_type::automatic ? B::default_compute() : o.compute;
   if (!B::computes(compute)) fail(error_code::option, "this backend can't compute in ", name_of(compute));
   const coefficient_table& table = certified(o.table, compute);
@@ -52,8 +53,9 @@ constexpr iteration decide(const orthogonalizer_options& o, const published_epsi
     fail(error_code::option, "table '", table.name, "' has no safe Gram form in ", name_of(compute),
          "; expected form plain or automatic, or an explicit restart");
   const auto [s, l] = std::minmax(rows, cols);
-  const bool wanted = o.form == iteration_form::gram ||
-                      (o.form == iteration_form::automatic && static_cast<double>(l) >= gram_aspect * static_cast<double>(s));
+  const bool wanted =
+      o.form == iteration_form::gram ||
+      (o.form == iteration_form::automatic && static_cast<double>(l) >= gram_aspect * static_cast<double>(s));
   norm_formula norm{.factor = table.norm_factor};
   if (o.guard == norm_guard::as_published) norm = {table.norm_factor, published.norm_added, published.norm_floor};
   return {table, norm, wanted && possible, o.restart >= 0 ? o.restart : of_table, compute};
@@ -77,7 +79,8 @@ struct iteration_workspace {
   // What resize makes, in bytes.
   static std::size_t bytes(const B& b, const iteration& it, index_t rows, index_t cols, index_t count) {
     const auto [s, l] = std::minmax(rows, cols);
-    return 2 * b.operand_bytes({s, l, count, it.compute}) + (it.gram ? 4 : 2) * b.operand_bytes({s, s, count, it.compute});
+    return 2 * b.operand_bytes({s, l, count, it.compute}) +
+           (it.gram ? 4 : 2) * b.operand_bytes({s, s, count, it.compute});
   }
 };
 
@@ -86,9 +89,9 @@ struct iteration_workspace {
 template <tensor_backend B>
 void iterate_plain(B& b, iteration_workspace<B>& w, const iteration& it) {
   for (const quintic& step : it.table.active()) {
-    gram(b, w.A, w.X);                                     // A <- X X^T
-    polynomial(b, w.P, 0, step.b, step.c, w.A);            // P <- b A + c A^2
-    b.multiply(w.Y, 1, w.P, w.X, false, step.a, w.X);      // Y <- a X + P X
+    gram(b, w.A, w.X);                                 // A <- X X^T
+    polynomial(b, w.P, 0, step.b, step.c, w.A);        // P <- b A + c A^2
+    b.multiply(w.Y, 1, w.P, w.X, false, step.a, w.X);  // Y <- a X + P X
     std::swap(w.X, w.Y);
   }
 }
@@ -102,19 +105,19 @@ void iterate_gram(B& b, iteration_workspace<B>& w, const iteration& it) {
     const quintic& step = it.table.active()[static_cast<std::size_t>(k)];
     const bool first = k == 0 || k == it.restart;
     const bool last = k + 1 == it.table.steps || k + 1 == it.restart;
-    if (first) gram(b, w.A, w.X);                          // A <- X X^T
-    auto& P = first ? w.Q : w.P;                           // the first factor is where Q begins
-    polynomial(b, P, step.a, step.b, step.c, w.A);         // P <- a I + b A + c A^2
+    if (first) gram(b, w.A, w.X);                   // A <- X X^T
+    auto& P = first ? w.Q : w.P;                    // the first factor is where Q begins
+    polynomial(b, P, step.a, step.b, step.c, w.A);  // P <- a I + b A + c A^2
     if (!last) {
-      multiply_symmetric(b, w.Z, P, w.A);                  // A <- P A P
+      multiply_symmetric(b, w.Z, P, w.A);  // A <- P A P
       multiply_symmetric(b, w.A, w.Z, P);
     }
     if (!first) {
-      multiply_symmetric(b, w.Z, P, w.Q);                  // Q <- P Q
+      multiply_symmetric(b, w.Z, P, w.Q);  // Q <- P Q
       std::swap(w.Q, w.Z);
     }
     if (last) {
-      b.multiply(w.Y, 1, w.Q, w.X, false, 0, w.X);         // X <- Q X
+      b.multiply(w.Y, 1, w.Q, w.X, false, 0, w.X);  // X <- Q X
       std::swap(w.X, w.Y);
     }
   }

@@ -69,8 +69,8 @@ inline void validate_view(const std::string& name, std::string_view what, const 
     refuse("expected sizes that fit 64 bits, got ", m.batch, " of ", v.rows, " x ", v.cols);
   if (elements == 0) return;
   if (v.data == nullptr) refuse("expected memory for ", elements, " elements, got a null pointer");
-  if (written && ((v.rows > 1 && v.row_stride == 0) || (v.cols > 1 && v.col_stride == 0) ||
-                  (m.batch > 1 && m.batch_stride == 0)))
+  if (written &&
+      ((v.rows > 1 && v.row_stride == 0) || (v.cols > 1 && v.col_stride == 0) || (m.batch > 1 && m.batch_stride == 0)))
     refuse("expected elements of their own, got a stride of 0");
 }
 

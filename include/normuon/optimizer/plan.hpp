@@ -55,8 +55,8 @@ class plan {
   // One entry per matrix. U and D are of the worker that holds the run.
   std::vector<matrix_view> W, change, G, M, V, U, D;
   std::vector<slot> ok, sound, norm, counter;
-  std::vector<real*> v, f, r, q;      // q: row norms of O O^T, for the orthogonality residual
-  std::vector<index_t> neurons;       // lengths of f and r
+  std::vector<real*> v, f, r, q;  // q: row norms of O O^T, for the orthogonality residual
+  std::vector<index_t> neurons;   // lengths of f and r
   std::vector<int> shape_of, group_of;
   std::vector<std::size_t> parameter_of;
 

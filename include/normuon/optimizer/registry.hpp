@@ -162,7 +162,8 @@ class registry {
   group& group_at(group_id id) {
     const int i = static_cast<int>(id);
     if (i < 0 || static_cast<std::size_t>(i) >= groups_.size())
-      fail(error_code::option, "expected a group of 0 to ", static_cast<std::ptrdiff_t>(groups_.size()) - 1, ", got ", i);
+      fail(error_code::option, "expected a group of 0 to ", static_cast<std::ptrdiff_t>(groups_.size()) - 1, ", got ",
+           i);
     return groups_[static_cast<std::size_t>(i)];
   }
 
@@ -192,8 +193,7 @@ class registry {
     const index_t m = weight.first.rows, n = weight.first.cols, elements = weight.elements();
     if (const auto* o = std::get_if<normuon_options>(&g.options))
       p.state = parameter_state<Backend>(backend_, elements, weight.batch * neuron_count(o->neuron_axis, m, n));
-    else
-      p.state = parameter_state<Backend>(backend_, elements, elements);
+    else p.state = parameter_state<Backend>(backend_, elements, elements);
     parameters_.reserve(parameters_.size() + 1);
     indices_.emplace(std::move(name), parameters_.size());
     parameters_.push_back(std::move(p));
@@ -207,11 +207,11 @@ class registry {
       fail(error_code::parameter, what, " of '", p.name, "': this backend does not take ", name_of(m.first.type));
     const bound_matrix& w = p.weight;
     if (m.first.rows != w.first.rows || m.first.cols != w.first.cols || m.batch != w.batch)
-      fail(error_code::gradient, what, " of '", p.name, "': expected ", w.batch, " of ", w.first.rows, " x ", w.first.cols,
-           ", got ", m.batch, " of ", m.first.rows, " x ", m.first.cols);
+      fail(error_code::gradient, what, " of '", p.name, "': expected ", w.batch, " of ", w.first.rows, " x ",
+           w.first.cols, ", got ", m.batch, " of ", m.first.rows, " x ", m.first.cols);
   }
-  void bind(std::string_view name, bound_matrix parameter<Backend>::*member, std::string_view what, const bound_matrix& m,
-            bool written) {
+  void bind(std::string_view name, bound_matrix parameter<Backend>::*member, std::string_view what,
+            const bound_matrix& m, bool written) {
     parameter<Backend>& p = parameters_[index_of(name)];
     validate_binding(p, m, what, written);
     p.*member = m;
@@ -235,7 +235,8 @@ class registry {
       staged.push_back(stage_state<Backend>(expected, mine));
     }
     if (used != given.size())
-      fail(error_code::state, "expected ", used, " tensors of state, got ", given.size(), ": some belong to no parameter");
+      fail(error_code::state, "expected ", used, " tensors of state, got ", given.size(),
+           ": some belong to no parameter");
     for (std::size_t k = 0; k < which.size(); ++k) write_state(backend_, parameters_[which[k]], staged[k]);
   }
 

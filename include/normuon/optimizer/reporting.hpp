@@ -40,7 +40,7 @@ class plan_values {
 
 // Sums over the neurons of one matrix: from r, the mean squares in O, and f, by which the neurons were scaled to D.
 struct neuron_sums {
-  double norm_o = 0, norm_d = 0;              // ||O||_F^2, ||D||_F^2
+  double norm_o = 0, norm_d = 0;               // ||O||_F^2, ||D||_F^2
   double spread_before = 0, spread_after = 0;  // coefficient of variation of the neurons' norms
 };
 

@@ -31,8 +31,7 @@ std::vector<named_tensor> state_tensors(const parameter<B>& p, const group& g) {
   std::vector<named_tensor> tensors;
   tensors.push_back({p.name + ".step", {1}, {0}});
   tensors.push_back(shaped(".momentum", {m, n}));
-  if (!g.is_matrix_rule())
-    tensors.push_back(shaped(".second_moment", {m, n}));
+  if (!g.is_matrix_rule()) tensors.push_back(shaped(".second_moment", {m, n}));
   else if (const neuron_axis axis = std::get<normuon_options>(g.options).neuron_axis; axis != neuron_axis::none)
     tensors.push_back(shaped(".second_moment", {neuron_count(axis, m, n)}));
   return tensors;

@@ -13,7 +13,7 @@ namespace normuon {
 // What a step needs to know besides its plan.
 struct step_settings {
   write_form write = write_form::weight;
-  bool propagate = false;    // non-finite numbers are let through
+  bool propagate = false;  // non-finite numbers are let through
   bool diagnostics = false;
 };
 
@@ -119,7 +119,8 @@ class stepper {
   }
 
   // Lets the table's views of the run lie in the worker's memory, or where M is if there is none.
-  void place(std::vector<matrix_view>& table, const typename B::memory* memory, const run& a, const matrix_plan& shape) {
+  void place(std::vector<matrix_view>& table, const typename B::memory* memory, const run& a,
+             const matrix_plan& shape) {
     const index_t m = shape.factors.rows, n = shape.factors.cols;
     for (index_t i = 0; i < a.count; ++i) {
       const auto k = static_cast<std::size_t>(a.first + i);

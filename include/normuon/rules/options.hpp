@@ -10,8 +10,8 @@ namespace normuon {
 
 // The numbers of a group that may change from step to step, as they are written into slots.
 struct step_values {
-  double keep = 0;            // b1
-  double take = 0;            // gradient_share: what of the gradient enters the momentum
+  double keep = 0;  // b1
+  double take = 0;  // gradient_share: what of the gradient enters the momentum
   double beta2 = 0;
   double rate = 0;            // lr
   double decay = 0;           // lr wd

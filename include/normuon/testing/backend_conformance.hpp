@@ -27,7 +27,9 @@ void check_backend(Make make) {
   SUBCASE("count adds one") { count_adds_one(b); }
   SUBCASE("each task is done once") { each_task_is_done_once(b); }
   if constexpr (has_capture<decltype(b)>) {
-    SUBCASE("a recorded task replays with new numbers and tables") { a_recorded_task_replays_with_new_numbers_and_tables(b); }
+    SUBCASE("a recorded task replays with new numbers and tables") {
+      a_recorded_task_replays_with_new_numbers_and_tables(b);
+    }
   }
 
   SUBCASE("all_finite finds what is not") { all_finite_finds_what_is_not(b); }
@@ -52,7 +54,9 @@ void check_backend(Make make) {
   SUBCASE("a factor saturates") { a_factor_saturates(b); }
   SUBCASE("factors leave alone what a flag protects") { factors_leave_alone_what_a_flag_protects(b); }
   SUBCASE("a fused neuron step has the bits of its parts") { fused_neuron_step_has_the_bits_of_its_parts(b); }
-  SUBCASE("a neuron step changes nothing where a flag protects") { neuron_step_changes_nothing_where_a_flag_protects(b); }
+  SUBCASE("a neuron step changes nothing where a flag protects") {
+    neuron_step_changes_nothing_where_a_flag_protects(b);
+  }
 
   SUBCASE("multiply is a product") { multiply_is_a_product(b); }
   SUBCASE("add_identity touches the diagonal") { add_identity_touches_the_diagonal(b); }

@@ -41,7 +41,9 @@ class executor {
   template <class Task>
   void for_each(std::int64_t count, Task&& task) {
     if (count <= 0) return;
-    const auto call = [](void* t, int worker, std::int64_t i) { (*static_cast<std::remove_reference_t<Task>*>(t))(worker, i); };
+    const auto call = [](void* t, int worker, std::int64_t i) {
+      (*static_cast<std::remove_reference_t<Task>*>(t))(worker, i);
+    };
     void* const address = const_cast<void*>(static_cast<const void*>(&task));
     if (threads_.empty() || count == 1) {
       for (std::int64_t i = 0; i < count; ++i) call(address, 0, i);

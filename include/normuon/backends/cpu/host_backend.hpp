@@ -20,12 +20,13 @@ struct cpu_options {
 //   lies there as n x k and B^T is meant. Y is neither A nor B.
 //   reserve<T>(n, k): memory for products of up to n columns and depth k is made now, so that multiply makes none.
 template <class Products>
-concept host_products = std::copyable<Products> && requires(Products& p, float* y, const float* a, double* z, const double* b) {
-  p.multiply(y, index_t{}, index_t{}, index_t{}, float{}, a, a, bool{});
-  p.multiply(z, index_t{}, index_t{}, index_t{}, double{}, b, b, bool{});
-  p.template reserve<float>(index_t{}, index_t{});
-  p.template reserve<double>(index_t{}, index_t{});
-};
+concept host_products =
+    std::copyable<Products> && requires(Products& p, float* y, const float* a, double* z, const double* b) {
+      p.multiply(y, index_t{}, index_t{}, index_t{}, float{}, a, a, bool{});
+      p.multiply(z, index_t{}, index_t{}, index_t{}, double{}, b, b, bool{});
+      p.template reserve<float>(index_t{}, index_t{});
+      p.template reserve<double>(index_t{}, index_t{});
+    };
 
 // multiply_lower: the same for a square Y, of which only the lower triangle has to be computed.
 template <class Products>
@@ -101,10 +102,8 @@ class host_backend {
       if (!sound.empty()) *sound[i] = enters ? 1 : 0;
       X.with_stored_type([&]<class T>(T) {
         const auto matrix = static_cast<index_t>(i);
-        if (enters)
-          load_matrix<Real, T>(X, matrix, U[i], norm.unit, inverse_norm(norm.norm, norm.unit, formula));
-        else
-          std::fill_n(X.matrix<T>(matrix), X.shape().rows * X.shape().cols, T(0));
+        if (enters) load_matrix<Real, T>(X, matrix, U[i], norm.unit, inverse_norm(norm.norm, norm.unit, formula));
+        else std::fill_n(X.matrix<T>(matrix), X.shape().rows * X.shape().cols, T(0));
       });
     }
   }
@@ -142,12 +141,11 @@ class host_backend {
 
   void mean_squares(vectors<Real> r, const operand& X, side neurons) {
     for (std::size_t i = 0; i < r.data.size(); ++i)
-      X.with_stored_type([&]<class T>(T) {
-        mean_squares_of<Real, T>(r.data[i], X, static_cast<index_t>(i), neurons);
-      });
+      X.with_stored_type([&]<class T>(T) { mean_squares_of<Real, T>(r.data[i], X, static_cast<index_t>(i), neurons); });
   }
 
-  void factors(vectors<Real> v, vectors<Real> f, vectors<Real> r, number beta2, const factor_formula& formula, flags ok) {
+  void factors(vectors<Real> v, vectors<Real> f, vectors<Real> r, number beta2, const factor_formula& formula,
+               flags ok) {
     for_each_held(ok, f.data.size(), [&](std::size_t i) {
       normuon::factors(v.data.empty() ? nullptr : v.data[i], f.data[i], r.data[i], f.length, *beta2, formula);
     });

@@ -12,7 +12,7 @@ namespace normuon {
 class host_memory {
  public:
   host_memory() = default;
-  explicit host_memory(std::size_t bytes) : bytes_(new (alignment) std::byte[bytes]), size_(bytes) {
+  explicit host_memory(std::size_t bytes) : bytes_(new(alignment) std::byte[bytes]), size_(bytes) {
     std::memset(bytes_.get(), 0, bytes);
   }
 

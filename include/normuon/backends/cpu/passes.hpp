@@ -100,8 +100,8 @@ double adamw(const matrix_view& out, const matrix_view& W, const matrix_view& M,
     const Real* v = read<Real>({V, order, line, first, n}, v_buffer);
     const Real* g = read<Real>({G, order, line, first, n}, g_buffer);
     for (index_t k = 0; k < n; ++k) {
-      const adamw_element<Real> e = adamw(m[k], v[k], s.gradient_scale * g[k], s.beta1, s.beta2, s.correction1,
-                                          s.correction2, s.epsilon);
+      const adamw_element<Real> e =
+          adamw(m[k], v[k], s.gradient_scale * g[k], s.beta1, s.beta2, s.correction1, s.correction2, s.epsilon);
       new_m[k] = e.m, new_v[k] = e.v, d[k] = e.d;
       new_w[k] = updated(w[k], e.d, s.rate, s.decay, formula);
     }

@@ -26,7 +26,8 @@ void load_divides_by_the_norm(B& b) {
       const double expected = frobenius_norm(U.given(i)), factor = inverse_norm(expected, 1, formula);
       CHECK(std::abs(norm(static_cast<index_t>(i), 0) - expected) <= error * expected);
       CHECK_EQ(difference(x[i], mapped(short_side_first(U.given(i)), [&](double u) { return factor * u; }),
-                          error + precision_of<B>(compute).stored), "");
+                          error + precision_of<B>(compute).stored),
+               "");
     }
     CHECK_EQ(difference(sound.get(), matrix(count, 1, 1)), "");
     CHECK(U.unchanged());
@@ -112,7 +113,8 @@ void store_scaled_multiplies_neurons(B& b) {
   for_each_iteration_run<B>([&](compute_type compute, extent e, index_t count, int variant) {
     const auto [s, l] = std::minmax(e.rows, e.cols);
     std::vector<matrix> x = random_run({s, l}, count, 1);
-    for (matrix& m : x) m = mapped(m, [](double entry) { return entry + std::copysign(0.25, entry); });  // none subnormal
+    for (matrix& m : x)
+      m = mapped(m, [](double entry) { return entry + std::copysign(0.25, entry); });  // none subnormal
     const typename B::operand X = operand_of(b, x, compute);
     const std::vector<matrix> held = contents(b, X, {s, l}, count);
     for (const side neurons : sides)

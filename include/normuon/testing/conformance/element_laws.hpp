@@ -129,7 +129,8 @@ void blend_is_the_formula(B& b) {
 
 template <tensor_backend B>
 void blend_leaves_alone_what_a_flag_protects(B& b) {
-  device_matrices<B> out(b, types_taken<B>(), random_run({17, 29}, 3, 1)), A(b, types_taken<B>(), random_run({17, 29}, 3, 2));
+  device_matrices<B> out(b, types_taken<B>(), random_run({17, 29}, 3, 1)),
+      A(b, types_taken<B>(), random_run({17, 29}, 3, 2));
   const device_slots<B> k(b, column({0.5, 0.25})), ok(b, column({1, 0, 1}));
   b.blend(out, k[0], A.without(1), k[1], A.without(1), ok);
   CHECK(out.unchanged(1));
@@ -145,7 +146,8 @@ void fused_momentum_has_the_bits_of_two_blends(B& b) {
   for_each_awkward_run<B>([&](extent e, index_t count, int variant) {
     for (const auto& [keep, take] : pairs) {
       const device_matrices<B> G(b, types_taken<B>(), random_run(e, count, 1), variant);
-      device_matrices<B> M(b, state, random_run(e, count, 2), variant + 1), U(b, state, random_run(e, count, 3), variant);
+      device_matrices<B> M(b, state, random_run(e, count, 2), variant + 1),
+          U(b, state, random_run(e, count, 3), variant);
       device_matrices<B> M2(b, state, random_run(e, count, 2)), U2(b, state, random_run(e, count, 3));
       const device_slots<B> k(b, column({keep, take})), flags(b, matrix(count, 1, 1));
       momentum(b, M, U, G, k[0], k[1], flags);
@@ -181,9 +183,14 @@ void apply_is_the_formula(B& b) {
         device_matrices<B>& out = write == write_form::weight ? W : change;
         b.apply(out, W, D, k[0], k[1], formula, {});
         for (std::size_t i = 0; i < out.count(); ++i)
-          CHECK_EQ(difference(out.get(i), by_formula<real>(out.type(i), [&](real w, real d) {
-                                return updated(w, d, static_cast<real>(rate), static_cast<real>(decay), formula);
-                              }, W.given(i), D.given(i))), "");
+          CHECK_EQ(difference(out.get(i), by_formula<real>(
+                                              out.type(i),
+                                              [&](real w, real d) {
+                                                return updated(w, d, static_cast<real>(rate), static_cast<real>(decay),
+                                                               formula);
+                                              },
+                                              W.given(i), D.given(i))),
+                   "");
         CHECK(D.unchanged());
         if (write == write_form::change) CHECK(W.unchanged());
       }
@@ -192,7 +199,8 @@ void apply_is_the_formula(B& b) {
 
 template <tensor_backend B>
 void apply_changes_nothing_where_a_flag_protects(B& b) {
-  device_matrices<B> W(b, types_taken<B>(), random_run({17, 29}, 3, 1)), D(b, {state_type<B>}, random_run({17, 29}, 3, 2));
+  device_matrices<B> W(b, types_taken<B>(), random_run({17, 29}, 3, 1)),
+      D(b, {state_type<B>}, random_run({17, 29}, 3, 2));
   device_matrices<B> change(b, types_taken<B>(), random_run({17, 29}, 3, 3), 1);
   const device_slots<B> k(b, column({0.02, 0.002})), ok(b, column({1, 0, 1}));
   b.apply(change, W.without(1), D.without(1), k[0], k[1], {.write = write_form::change}, ok);
@@ -223,7 +231,8 @@ void adamw_is_the_formula(B& b) {
     for (const decay_form form : decay_forms)
       for (const write_form write : write_forms) {
         const update_formula formula{form, write};
-        device_matrices<B> W(b, types_taken<B>(), run(1, as_is), variant), G(b, types_taken<B>(), run(2, as_is), variant + 1);
+        device_matrices<B> W(b, types_taken<B>(), run(1, as_is), variant),
+            G(b, types_taken<B>(), run(2, as_is), variant + 1);
         device_matrices<B> M(b, state, run(3, as_is), variant + 2), V(b, state, run(4, square), variant + 3);
         device_matrices<B> change(b, types_taken<B>(), run(5, as_is), variant + 2);
         if (G.type(5) == state_type<B>) {
@@ -233,7 +242,8 @@ void adamw_is_the_formula(B& b) {
           g(0, 2) = 0;
           G.set(5, g);
         }
-        device_slots<B> steps(b, mapped(matrix(9, 1), [n = 0](double) mutable { return ++n; })), norms(b, matrix(9, 1, -1));
+        device_slots<B> steps(b, mapped(matrix(9, 1), [n = 0](double) mutable { return ++n; })),
+            norms(b, matrix(9, 1, -1));
         device_matrices<B>& out = write == write_form::weight ? W : change;
         b.adamw(out, W, M, V, G, steps, numbers, epsilon, formula, norms, {});
         const matrix norm = norms.get();
@@ -246,7 +256,8 @@ void adamw_is_the_formula(B& b) {
           };
           const matrix m = M.given(i), v = V.given(i), g = G.given(i);
           const auto part = [&](auto member) {
-            return by_formula<real>(state_type<B>, [&](real a, real c, real e) { return element(a, c, e).*member; }, m, v, g);
+            return by_formula<real>(
+                state_type<B>, [&](real a, real c, real e) { return element(a, c, e).*member; }, m, v, g);
           };
           const matrix d = part(&adamw_element<real>::d);
           const auto step = [&](real w, real x) {
@@ -266,7 +277,8 @@ void adamw_is_the_formula(B& b) {
 template <tensor_backend B>
 void adamw_changes_nothing_where_a_flag_protects(B& b) {
   const std::vector<element_type> state = {state_type<B>};
-  device_matrices<B> W(b, types_taken<B>(), random_run({17, 29}, 3, 1)), G(b, types_taken<B>(), random_run({17, 29}, 3, 2));
+  device_matrices<B> W(b, types_taken<B>(), random_run({17, 29}, 3, 1)),
+      G(b, types_taken<B>(), random_run({17, 29}, 3, 2));
   device_matrices<B> M(b, state, random_run({17, 29}, 3, 3)), V(b, state, std::vector<matrix>(3, matrix(17, 29, 0.5)));
   device_matrices<B> change(b, types_taken<B>(), random_run({17, 29}, 3, 4));
   const device_slots<B> k(b, column({0.9, 0.99, 1, 0.01, 0.001})), ok(b, column({1, 0, 1}));

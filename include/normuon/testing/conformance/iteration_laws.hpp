@@ -15,8 +15,9 @@ struct product_shape {
 };
 
 inline constexpr product_shape product_shapes[] = {
-    {0, 0, 0, true},    {1, 1, 1, false},   {1, 1, 9, true},     {17, 17, 29, true}, {17, 17, 17, false}, {17, 29, 17, false},
-    {64, 64, 64, true}, {64, 64, 64, false}, {3, 301, 3, false}, {3, 3, 301, true},  {5, 17, 29, true},   {5, 29, 17, false},
+    {0, 0, 0, true},     {1, 1, 1, false},    {1, 1, 9, true},    {17, 17, 29, true},
+    {17, 17, 17, false}, {17, 29, 17, false}, {64, 64, 64, true}, {64, 64, 64, false},
+    {3, 301, 3, false},  {3, 3, 301, true},   {5, 17, 29, true},  {5, 29, 17, false},
 };
 
 // What alpha, beta and `transpose` say; C may be Y, and neither is read where beta is zero.
@@ -30,8 +31,8 @@ void multiply_is_a_product(B& b) {
           for (const bool in_place : {false, true}) {
             const auto [m, n, k, transpose] = shape;
             const extent of_y{m, n}, of_b = transpose ? extent{n, k} : extent{k, n};
-            INFO(name_of(compute), ", ", m, " x ", n, " of depth ", k, transpose ? ", transposed" : "", ", alpha ", alpha,
-                 ", beta ", beta, in_place ? ", in place" : "");
+            INFO(name_of(compute), ", ", m, " x ", n, " of depth ", k, transpose ? ", transposed" : "", ", alpha ",
+                 alpha, ", beta ", beta, in_place ? ", in place" : "");
             const auto X = operand_of(b, random_run({m, k}, count, 1), compute);
             const auto Z = operand_of(b, random_run(of_b, count, 2), compute);
             const std::vector<matrix> a = contents(b, X, {m, k}, count), c = contents(b, Z, of_b, count);
@@ -45,7 +46,8 @@ void multiply_is_a_product(B& b) {
             for (std::size_t i = 0; i < y.size(); ++i) {
               const matrix right = transpose ? transposed(c[i]) : c[i];
               CHECK_EQ(difference(y[i], combined(alpha, product(a[i], right), beta, added[i]),
-                                  product_bound(precision_of<B>(compute), 0, alpha, a[i], right, beta, added[i])), "");
+                                  product_bound(precision_of<B>(compute), 0, alpha, a[i], right, beta, added[i])),
+                       "");
               CHECK_EQ(difference(contents(b, X, {m, k}, count)[i], a[i]), "");
               CHECK_EQ(difference(contents(b, Z, of_b, count)[i], c[i]), "");
               if (!in_place && beta != 0) CHECK_EQ(difference(contents(b, C, of_y, count)[i], added[i]), "");
@@ -62,8 +64,10 @@ void add_identity_touches_the_diagonal(B& b) {
       b.add_identity(P, 1.5);
       const std::vector<matrix> after = contents(b, P, {n, n}, 3);
       for (std::size_t i = 0; i < after.size(); ++i)
-        CHECK_EQ(difference(after[i], combined(1, before[i], 1.5, identity(n)),
-                            mapped(identity(n), [&](double x) { return 2 * x * 2.5 * precision_of<B>(compute).stored; })), "");
+        CHECK_EQ(
+            difference(after[i], combined(1, before[i], 1.5, identity(n)),
+                       mapped(identity(n), [&](double x) { return 2 * x * 2.5 * precision_of<B>(compute).stored; })),
+            "");
     }
 }
 
@@ -96,7 +100,8 @@ void symmetric_products_are_products(B& b) {
       for (std::size_t i = 0; i < x.size(); ++i) {
         const matrix& c = symmetric[i];
         CHECK_EQ(difference(found[i], combined(1, combined(g, product(c, c), f, c), d, identity(s)),
-                            product_bound(p, d, g, c, c, f, c)), "");
+                            product_bound(p, d, g, c, c, f, c)),
+                 "");
       }
     }
   });
@@ -116,14 +121,16 @@ void multiply_symmetric_is_a_product(B& b) {
           }
         return c;
       };
-      const std::vector<matrix> a = {circulant(2), circulant(3), circulant(5)}, c = {circulant(7), circulant(2), circulant(4)};
+      const std::vector<matrix> a = {circulant(2), circulant(3), circulant(5)},
+                                c = {circulant(7), circulant(2), circulant(4)};
       typename B::operand Y;
       b.resize(Y, {n, n, 3, compute});
       multiply_symmetric(b, Y, operand_of(b, a, compute), operand_of(b, c, compute));
       const std::vector<matrix> y = contents(b, Y, {n, n}, 3);
       for (std::size_t i = 0; i < y.size(); ++i) {
         const matrix expected = product(a[i], c[i]);
-        CHECK_EQ(difference(y[i], expected, product_bound(precision_of<B>(compute), 0, 1, a[i], c[i], 0, expected)), "");
+        CHECK_EQ(difference(y[i], expected, product_bound(precision_of<B>(compute), 0, 1, a[i], c[i], 0, expected)),
+                 "");
       }
     }
 }

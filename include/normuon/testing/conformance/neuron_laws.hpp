@@ -147,9 +147,8 @@ void fused_neuron_step_has_the_bits_of_its_parts(B& b) {
         for (std::size_t i = 0; i < out.count(); ++i) result.push_back(out.get(i));
         return result;
       };
-      const std::vector<matrix> whole = stepped([&](views out, views W, views D) {
-        neuron_step(b, out, W, D, f, X, neurons, k[0], k[1], formula, ok);
-      });
+      const std::vector<matrix> whole = stepped(
+          [&](views out, views W, views D) { neuron_step(b, out, W, D, f, X, neurons, k[0], k[1], formula, ok); });
       const std::vector<matrix> parts = stepped([&](views out, views W, views D) {
         b.store_scaled(D, f, X, neurons, ok);
         b.apply(out, W, D, k[0], k[1], formula, ok);
@@ -166,7 +165,8 @@ void neuron_step_changes_nothing_where_a_flag_protects(B& b) {
   const device_vectors<B, typename B::real> f(b, matrix(3, 17, 0.5));
   const std::vector<typename B::real*> factors = {f[0], nullptr, f[2]};
   const device_slots<B> k(b, column({0.02, 0.002})), ok(b, column({1, 0, 1}));
-  device_matrices<B> W(b, types_taken<B>(), random_run({17, 29}, 3, 2)), change(b, types_taken<B>(), random_run({17, 29}, 3, 3));
+  device_matrices<B> W(b, types_taken<B>(), random_run({17, 29}, 3, 2)),
+      change(b, types_taken<B>(), random_run({17, 29}, 3, 3));
   const device_matrices<B> D(b, {state_type<B>}, random_run({17, 29}, 3, 4));
   neuron_step(b, change, W.without(1), D, {factors, 17}, X, side::rows, k[0], k[1], {.write = write_form::change}, ok);
   CHECK(W.unchanged());

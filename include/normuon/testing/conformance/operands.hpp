@@ -47,7 +47,8 @@ typename B::operand operand_of(B& b, const std::vector<matrix>& x, compute_type 
 // The rows x cols matrices that X holds.
 template <tensor_backend B>
 std::vector<matrix> contents(B& b, const typename B::operand& X, extent e, index_t count) {
-  device_matrices<B> D(b, {state_type<B>}, std::vector<matrix>(static_cast<std::size_t>(count), matrix(e.rows, e.cols)));
+  device_matrices<B> D(b, {state_type<B>},
+                       std::vector<matrix>(static_cast<std::size_t>(count), matrix(e.rows, e.cols)));
   const device_vectors<B, typename B::real> ones(b, matrix(count, e.rows, 1));
   b.store_scaled(D, ones, X, side::rows, {});
   std::vector<matrix> x;
