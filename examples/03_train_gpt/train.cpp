@@ -42,7 +42,7 @@ std::string sample_text(const parameters<float>& weights, const shape& s, const 
     window.resize(context);  // what comes after the last known token has no influence on it
     const auto logits = net.forward(weights, window).col(static_cast<index_t>(known) - 1).cast<double>().array();
     const Eigen::ArrayXd odds = ((logits - logits.maxCoeff()) / sample_temperature).exp();
-    seen.push_back(std::discrete_distribution<int>(odds.begin(), odds.end())(random));
+    seen.push_back(static_cast<token>(std::discrete_distribution<int>(odds.begin(), odds.end())(random)));
     text.push_back(alphabet[seen.back()]);
   }
   return text;

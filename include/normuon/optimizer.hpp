@@ -19,7 +19,7 @@ enum class non_finite_policy {
 
 struct optimizer_options {
   non_finite_policy non_finite = non_finite_policy::skip;
-  std::size_t workspace_limit = 0;  // bytes a worker may use besides one matrix's; 0: as the backend likes
+  std::size_t workspace_limit = 0;  // bytes that a run of several matrices may need of a worker; 0: as the backend likes
 };
 
 // Named parameters in groups, moved by `step()`. Weights, gradients and change buffers stay the user's: what is bound must
@@ -80,7 +80,7 @@ class optimizer : public registry<Backend> {
     return report;
   }
 
-  // Of all workers together; 0 before the first step or `prepare`.
+  // What all workers together keep besides state, but for what products need inside; 0 before the first step or `prepare`.
   std::size_t workspace_bytes() const { return plan_.workspace_bytes(); }
 
  private:
@@ -98,7 +98,7 @@ class optimizer : public registry<Backend> {
       engine_.all_gather_small(plan_.parameter_ok.empty() ? nullptr : plan_.parameter_ok[0],
                                parameters_.size() * sizeof(double));
     };
-    std::vector<std::string> refused;
+    bool go = true;
     try {
       backend_.write(plan_.slots_memory.data(), plan_.staged.data(), plan_.staged.size() * sizeof(double));
       if constexpr (has_capture<Backend>) {
@@ -108,24 +108,31 @@ class optimizer : public registry<Backend> {
         backend_.replay(*program);
       } else {
         checks(backend_);
-        if (raise) refused = names_held_back();
-        if (refused.empty()) stepper.move(backend_, progress_);
+        if (raise) go = all_finite();
+        if (go) stepper.move(backend_, progress_);
       }
     } catch (const std::exception& e) {
-      poison_ = poison_message(e.what());
-      throw error(error_code::backend, poison_);
+      poison(e.what());
+    } catch (...) {
+      poison("an exception that is no std::exception");
     }
-    raise_if_any(refused);
+    if (!go) raise_if_any(names_held_back());
     stepped_ = true;
   }
 
-  // Reads the flags: the names of those that would move but for a gradient that is not finite.
-  std::vector<std::string> names_held_back() {
+  // Reads the flags; true where none that would move is held back by its gradient.
+  bool all_finite() {
     if (!parameters_.empty()) backend_.read(verdicts_.data(), plan_.parameter_ok[0], verdicts_.size() * sizeof(double));
     backend_.sync();
+    for (std::size_t i = 0; i < parameters_.size(); ++i)
+      if (is_held_back(i)) return false;
+    return true;
+  }
+  bool is_held_back(std::size_t i) const { return plan_.staged_ok(i) != 0 && verdicts_[i] == 0; }
+  std::vector<std::string> names_held_back() const {
     std::vector<std::string> names;
     for (std::size_t i = 0; i < parameters_.size(); ++i)
-      if (plan_.staged_ok(i) != 0 && verdicts_[i] == 0) names.push_back(parameters_[i].name);
+      if (is_held_back(i)) names.push_back(parameters_[i].name);
     return names;
   }
 
@@ -136,10 +143,19 @@ class optimizer : public registry<Backend> {
     fail(error_code::non_finite, "a NaN or an infinity in the gradient of ", list);
   }
 
+  // Refuses all calls from now on, also where there is no memory left to say why.
+  [[noreturn]] void poison(const char* cause) {
+    poisoned_ = true;
+    poison_.clear();
+    poison_ = poison_message(cause);
+    throw error(error_code::backend, poison_);
+  }
+
   // What a failure in the middle of a step leaves: which parameters have moved, which may have in part, which have not.
   std::string poison_message(const char* cause) const {
     std::string moved, in_doubt;
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
+      if (plan_.staged_ok(i) == 0) continue;
       bool any = false, all = true;
       for (std::size_t k = 0; k < plan_.runs.size(); ++k) {
         const run& a = plan_.runs[k];
@@ -153,12 +169,13 @@ class optimizer : public registry<Backend> {
       list += (list.empty() ? "'" : ", '") + parameters_[i].name + "'";
     }
     return std::string(cause) + "; moved: " + (moved.empty() ? "nothing" : moved) +
-           "; moved in part: " + (in_doubt.empty() ? "nothing" : in_doubt) + "; all others are as they were";
+           "; moved in part: " + (in_doubt.empty() ? "nothing" : in_doubt) +
+           "; the weights of all others are as they were";
   }
 
   using registry<Backend>::backend_, registry<Backend>::groups_, registry<Backend>::parameters_;
-  using registry<Backend>::planned_, registry<Backend>::poison_, registry<Backend>::gradient_scale_;
-  using registry<Backend>::group_of, registry<Backend>::require_ready;
+  using registry<Backend>::planned_, registry<Backend>::poisoned_, registry<Backend>::poison_;
+  using registry<Backend>::gradient_scale_, registry<Backend>::group_of, registry<Backend>::require_ready;
 
   Engine engine_;
   optimizer_options options_;

@@ -103,7 +103,8 @@ TEST_CASE("a matrix rule that is cut at U and at D, by rows or columns, gives th
     if (!rule.is_matrix_rule()) continue;
     const auto* muon = std::get_if<muon_options>(&rule.options);
     const normuon_options o = muon ? normuon_options(*muon) : std::get<normuon_options>(rule.options);
-    for (const auto& [m, n] : shapes) {
+    for (const auto& shape : shapes) {
+      const index_t m = shape[0], n = shape[1];
       CAPTURE(rule.name);
       CAPTURE(m);
       const reals expected = whole(rule.options, m, n);
@@ -120,8 +121,9 @@ TEST_CASE("a matrix rule that is cut at U and at D, by rows or columns, gives th
 }
 
 TEST_CASE("AdamW moves the parts of a matrix as it moves the whole, bit for bit") {
-  for (const auto& [m, n] : shapes)
+  for (const auto& shape : shapes)
     for (const decay_form decay : {decay_form::decoupled, decay_form::cautious}) {
+      const index_t m = shape[0], n = shape[1];
       const adamw_options o{.weight_decay = 0.1, .decay = decay};
       const reals expected = whole(o, m, n);
       for (const std::vector<part>& holders : cuts(m, n)) {

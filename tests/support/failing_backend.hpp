@@ -10,16 +10,28 @@
 
 namespace normuon::test {
 
-// Counts the operations of all workers; the one numbered `fails_at`, from 1, throws before it does anything.
+enum class failure {
+  before,   // the operation throws and has done nothing
+  after,    // it throws when it has done all of its work
+  unnamed,  // as `before`, but what is thrown is no std::exception
+};
+
+// Counts the operations of all workers; the one numbered `fails_at`, from 1, throws.
 struct operation_counter {
   std::atomic<int> done = 0, fails_at = 0;
+  failure how = failure::before;
+  index_t run_length = 1;
 
-  void note() {
-    if (++done == fails_at) throw std::runtime_error("the device is gone");
+  template <class Act>
+  void operator()(Act&& act) {
+    const bool fails = ++done == fails_at;
+    if (fails && how == failure::unnamed) throw 42;
+    if (!fails || how == failure::after) act();
+    if (fails) throw std::runtime_error("the device is gone");
   }
 };
 
-// The Eigen backend with every operation of a step counted.
+// The Eigen backend without its refinements, every call that may fail counted.
 class failing_backend {
  public:
   using real = float;
@@ -34,39 +46,61 @@ class failing_backend {
   static constexpr bool takes(element_type t) { return eigen_backend::takes(t); }
   static constexpr bool computes(compute_type t) { return eigen_backend::computes(t); }
   static constexpr compute_type default_compute() { return eigen_backend::default_compute(); }
-  index_t run_length(const operand_shape& s) const { return backend_->run_length(s); }
+  index_t run_length(const operand_shape&) const { return counter_->run_length; }
   std::size_t operand_bytes(const operand_shape& s) const { return backend_->operand_bytes(s); }
-  memory allocate(std::size_t bytes) { return backend_->allocate(bytes); }
-  void resize(operand& X, const operand_shape& shape) { backend_->resize(X, shape); }
-  void read(void* to, const void* from, std::size_t bytes) { backend_->read(to, from, bytes); }
-  void sync() { backend_->sync(); }
 
-  void write(void* to, const void* from, std::size_t bytes) { counted().write(to, from, bytes); }
-  void all_finite(flags ok, views G, number scale) { counted().all_finite(ok, G, scale); }
-  void count(slots counters, flags ok) { counted().count(counters, ok); }
-  void blend(views out, number x, views A, number y, views B, flags ok) { counted().blend(out, x, A, y, B, ok); }
+  memory allocate(std::size_t bytes) {
+    memory made;
+    (*counter_)([&] { made = backend_->allocate(bytes); });
+    return made;
+  }
+  void resize(operand& X, const operand_shape& shape) {
+    (*counter_)([&] { backend_->resize(X, shape); });
+  }
+  void write(void* to, const void* from, std::size_t bytes) {
+    (*counter_)([&] { backend_->write(to, from, bytes); });
+  }
+  void read(void* to, const void* from, std::size_t bytes) {
+    (*counter_)([&] { backend_->read(to, from, bytes); });
+  }
+  void sync() {
+    (*counter_)([&] { backend_->sync(); });
+  }
+  void all_finite(flags ok, views G, number scale) {
+    (*counter_)([&] { backend_->all_finite(ok, G, scale); });
+  }
+  void count(slots counters, flags ok) {
+    (*counter_)([&] { backend_->count(counters, ok); });
+  }
+  void blend(views out, number x, views A, number y, views B, flags ok) {
+    (*counter_)([&] { backend_->blend(out, x, A, y, B, ok); });
+  }
   void load(operand& X, views U, const norm_formula& f, slots norms, flags ok, flags sound) {
-    counted().load(X, U, f, norms, ok, sound);
+    (*counter_)([&] { backend_->load(X, U, f, norms, ok, sound); });
   }
   void multiply(operand& Y, double alpha, const operand& A, const operand& B, bool transpose, double beta,
                 const operand& C) {
-    counted().multiply(Y, alpha, A, B, transpose, beta, C);
+    (*counter_)([&] { backend_->multiply(Y, alpha, A, B, transpose, beta, C); });
   }
-  void add_identity(operand& P, double x) { counted().add_identity(P, x); }
-  void mean_squares(vectors<real> r, const operand& X, side s) { counted().mean_squares(r, X, s); }
+  void add_identity(operand& P, double x) {
+    (*counter_)([&] { backend_->add_identity(P, x); });
+  }
+  void mean_squares(vectors<real> r, const operand& X, side s) {
+    (*counter_)([&] { backend_->mean_squares(r, X, s); });
+  }
   void factors(vectors<real> v, vectors<real> f, vectors<real> r, number beta2, const factor_formula& formula,
                flags ok) {
-    counted().factors(v, f, r, beta2, formula, ok);
+    (*counter_)([&] { backend_->factors(v, f, r, beta2, formula, ok); });
   }
   void store_scaled(views D, vectors<real> f, const operand& X, side s, flags ok) {
-    counted().store_scaled(D, f, X, s, ok);
+    (*counter_)([&] { backend_->store_scaled(D, f, X, s, ok); });
   }
   void apply(views out, views W, views D, number rate, number decay, const update_formula& u, flags ok) {
-    counted().apply(out, W, D, rate, decay, u, ok);
+    (*counter_)([&] { backend_->apply(out, W, D, rate, decay, u, ok); });
   }
   void adamw(views out, views W, views M, views V, views G, slots counters, const adamw_numbers& k, double epsilon,
              const update_formula& u, slots norms, flags ok) {
-    counted().adamw(out, W, M, V, G, counters, k, epsilon, u, norms, ok);
+    (*counter_)([&] { backend_->adamw(out, W, M, V, G, counters, k, epsilon, u, norms, ok); });
   }
 
   int workers() const { return backend_->workers(); }
@@ -81,11 +115,6 @@ class failing_backend {
  private:
   failing_backend(std::shared_ptr<operation_counter> counter, eigen_backend& worker)
       : counter_(std::move(counter)), backend_(&worker) {}
-
-  eigen_backend& counted() {
-    counter_->note();
-    return *backend_;
-  }
 
   std::shared_ptr<operation_counter> counter_;
   std::unique_ptr<eigen_backend> own_;  // none in the backend of a worker

@@ -29,7 +29,8 @@ TEST_CASE_TEMPLATE("a change is the difference that the step in place makes, up 
   using backend = basic_eigen_backend<std::conditional_t<std::is_same_v<T, double>, double, float>>;
   constexpr double u = tolerance<T>::u, u_of_state = tolerance<typename backend::real>::u;
   for (const named_rule& rule : all_rules())
-    for (const auto& [rows, cols] : {std::pair<index_t, index_t>{3, 5}, {5, 3}, {1, 7}, {17, 300}}) {
+    for (const auto& shape : {std::pair<index_t, index_t>{3, 5}, {5, 3}, {1, 7}, {17, 300}}) {
+      const index_t rows = shape.first, cols = shape.second;
       CAPTURE(rule.name);
       CAPTURE(rows);
       model<T> in_place({{"w", rule.options, rows, cols, 2}}), apart({{"w", rule.options, rows, cols, 2}});

@@ -8,7 +8,8 @@ using namespace normuon::test;
 
 TEST_CASE("a batch steps like separate matrices, bit for bit") {
   for (const named_rule& rule : all_rules())
-    for (const auto& [m, n] : {std::pair<index_t, index_t>{3, 5}, {5, 3}, {1, 7}, {4, 4}}) {
+    for (const auto& shape : {std::pair<index_t, index_t>{3, 5}, {5, 3}, {1, 7}, {4, 4}}) {
+      const index_t m = shape.first, n = shape.second;
       CAPTURE(rule.name);
       CAPTURE(m);
       const auto count = static_cast<std::size_t>(4 * m * n);
@@ -62,7 +63,8 @@ TEST_CASE("a fused matrix is not orthogonalized block by block unless it is give
 
 TEST_CASE("how a matrix is stored does not change a bit of it: by columns, in by out, backwards, with gaps") {
   for (const named_rule& rule : all_rules())
-    for (const auto& [m, n] : {std::pair<index_t, index_t>{6, 4}, {4, 6}, {17, 300}, {300, 17}}) {
+    for (const auto& shape : {std::pair<index_t, index_t>{6, 4}, {4, 6}, {17, 300}, {300, 17}}) {
+      const index_t m = shape.first, n = shape.second;
       CAPTURE(rule.name);
       CAPTURE(m);
       const auto count = static_cast<std::size_t>(m * n);

@@ -80,8 +80,9 @@ TEST_CASE("the quintic through four points errs by E, -E, E, -E there") {
 }
 
 TEST_CASE("no other quintic is nearer to one") {
-  for (const auto& [low, high] :
+  for (const auto& interval :
        std::vector<std::pair<double, double>>{{1e-3, 1}, {0.1, 1}, {0.3, 1.7}, {0.8, 1.2}, {0.97, 1}}) {
+    const double low = interval.first, high = interval.second;
     const quintic p = nearest_to_one(low, high);
     const double least = largest_error(p, low, high);
     CAPTURE(low);

@@ -22,12 +22,8 @@ parameter_report report_of(single& s) {
 double spread(const matrix& A, bool of_rows) {
   const matrix B = of_rows ? A : transposed(A);
   std::vector<double> norms;
-  for (index_t i = 0; i < B.rows; ++i) {
-    double square = 0;
-    for (index_t j = 0; j < B.cols; ++j) square += B(i, j) * B(i, j);
-    norms.push_back(std::sqrt(square));
-  }
   double mean = 0, variance = 0;
+  for (index_t i = 0; i < B.rows; ++i) norms.push_back(norm(picked_rows(B, {i})));
   for (const double x : norms) mean += x / static_cast<double>(B.rows);
   for (const double x : norms) variance += (x - mean) * (x - mean) / static_cast<double>(B.rows);
   return std::sqrt(variance) / mean;
@@ -120,7 +116,8 @@ TEST_CASE("norms in a report are those of the update and of the direction, by ev
   for (named_rule rule : all_rules()) {
     if (std::string(rule.name) == "bfloat16") continue;  // not near what is computed here in double
     std::visit([](auto& o) { o.weight_decay = 0; }, rule.options);
-    for (const auto& [m, n] : {std::pair<index_t, index_t>{5, 9}, {9, 5}, {6, 6}, {1, 7}, {7, 1}, {1, 1}}) {
+    for (const auto& shape : {std::pair<index_t, index_t>{5, 9}, {9, 5}, {6, 6}, {1, 7}, {7, 1}, {1, 1}}) {
+      const auto m = shape.first, n = shape.second;
       CAPTURE(rule.name);
       CAPTURE(m);
       CAPTURE(n);
@@ -184,7 +181,8 @@ TEST_CASE("on request the neurons' spread and the orthogonality are measured, as
   columns.neuron_axis = neuron_axis::columns;
   const normuon_options muon = muon_options::jordan();
   for (const normuon_options& o : {rows, columns, longer, muon})
-    for (const auto& [m, n] : {std::pair<index_t, index_t>{5, 9}, {9, 5}, {17, 40}, {40, 17}, {6, 6}}) {
+    for (const auto& shape : {std::pair<index_t, index_t>{5, 9}, {9, 5}, {17, 40}, {40, 17}, {6, 6}}) {
+      const auto m = shape.first, n = shape.second;
       CAPTURE(static_cast<int>(o.neuron_axis));
       CAPTURE(m);
       CAPTURE(n);

@@ -4,6 +4,7 @@
 #define NORMUON_MATH_NEWTON_SCHULZ_HPP
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "normuon/backend.hpp"
@@ -76,11 +77,11 @@ struct iteration_workspace {
       for (auto* operand : {&Q, &Z}) b.resize(*operand, {s, s, count, it.compute});
   }
 
-  // What resize makes, in bytes.
-  static std::size_t bytes(const B& b, const iteration& it, index_t rows, index_t cols, index_t count) {
+  // What resize makes, in bytes: X and Y;  A and P;  Q and Z.
+  static std::array<std::size_t, 3> bytes(const B& b, const iteration& it, index_t rows, index_t cols, index_t count) {
     const auto [s, l] = std::minmax(rows, cols);
-    return 2 * b.operand_bytes({s, l, count, it.compute}) +
-           (it.gram ? 4 : 2) * b.operand_bytes({s, s, count, it.compute});
+    const std::size_t square = 2 * b.operand_bytes({s, s, count, it.compute});
+    return {2 * b.operand_bytes({s, l, count, it.compute}), square, it.gram ? square : 0};
   }
 };
 

@@ -4,6 +4,8 @@
 #define NORMUON_OPTIMIZER_PLAN_HPP
 
 #include <algorithm>
+#include <array>
+#include <numeric>
 #include <vector>
 
 #include "normuon/optimizer/parameter.hpp"
@@ -34,7 +36,7 @@ class plan {
   using real = typename B::real;
 
   plan() = default;
-  // `limit`: bytes of workspace a worker may have, 0 for no limit; a run has at least one matrix.
+  // `limit`: bytes that a run of several matrices may need of a worker, 0 for no limit.
   plan(B& b, const std::vector<group>& groups, const std::vector<parameter<B>>& parameters, std::size_t limit,
        bool diagnostics) {
     place_matrices(groups, parameters);
@@ -203,7 +205,7 @@ class plan {
       const index_t length = run_length(b, groups, i, limit);
       for (; i < end; i += static_cast<std::size_t>(runs.back().count)) {
         const index_t taken = std::min(length, static_cast<index_t>(end - i));
-        const auto [s, l] = std::minmax(static_cast<double>(W[i].rows), static_cast<double>(W[i].cols));
+        const auto [s, l] = std::minmax({static_cast<double>(W[i].rows), static_cast<double>(W[i].cols)});  // by value
         const double cost = shape_of[i] < 0 ? s * l : s * s * (2 * l + s);
         runs.push_back({group_of[i], shape_of[i], static_cast<index_t>(i), taken, cost * static_cast<double>(taken)});
       }
@@ -216,44 +218,42 @@ class plan {
     if (shape_of[i] < 0) return std::max<index_t>(1, b.run_length({s, l, 1, B::default_compute()}));
     const compute_type compute = shapes[static_cast<std::size_t>(shape_of[i])].iteration.compute;
     const index_t wanted = std::max<index_t>(1, b.run_length({s, l, 1, compute}));
-    const auto one = static_cast<index_t>(run_bytes(b, groups, {group_of[i], shape_of[i], 0, 1, 0}));
+    const auto one = sum(run_bytes(b, groups, {group_of[i], shape_of[i], 0, 1, 0}));
     if (limit == 0 || one == 0) return wanted;
-    return std::clamp<index_t>(static_cast<index_t>(limit) / one, 1, wanted);
+    return static_cast<index_t>(std::clamp<std::size_t>(limit / one, 1, static_cast<std::size_t>(wanted)));
   }
 
-  // Bytes of U, or of D, for a run.
-  static std::size_t buffer_bytes(const matrix_plan& p, index_t count) {
-    return static_cast<std::size_t>(p.factors.rows * p.factors.cols * count) * sizeof(real);
-  }
-  bool needs_U(const std::vector<group>& groups, const run& a) const {
-    return std::get<normuon_options>(groups[static_cast<std::size_t>(a.group)].options).nesterov;
-  }
+  // Bytes of a worker's buffers: X and Y;  A and P;  Q and Z;  U;  D.
+  using buffer_bytes = std::array<std::size_t, 5>;
+  static std::size_t sum(const buffer_bytes& bytes) { return std::accumulate(bytes.begin(), bytes.end(), std::size_t{0}); }
 
-  std::size_t run_bytes(B& b, const std::vector<group>& groups, const run& a) const {
+  // What a run needs of them.
+  buffer_bytes run_bytes(B& b, const std::vector<group>& groups, const run& a) const {
     const matrix_plan& p = shapes[static_cast<std::size_t>(a.shape)];
-    const std::size_t buffers = (needs_U(groups, a) ? 1u : 0u) + (has_fused_neuron_step<B> ? 0u : 1u);
-    return iteration_workspace<B>::bytes(b, p.iteration, p.factors.rows, p.factors.cols, a.count) +
-           buffers * buffer_bytes(p, a.count);
+    const index_t m = p.factors.rows, n = p.factors.cols;
+    const auto [XY, AP, QZ] = iteration_workspace<B>::bytes(b, p.iteration, m, n, a.count);
+    const std::size_t U_or_D = static_cast<std::size_t>(m * n * a.count) * sizeof(real);
+    const bool needs_U = std::get<normuon_options>(groups[static_cast<std::size_t>(a.group)].options).nesterov;
+    return {XY, AP, QZ, needs_U ? U_or_D : 0, has_fused_neuron_step<B> ? 0 : U_or_D};
   }
 
   void make_workspaces(B& b, const std::vector<group>& groups) {
-    std::size_t u = 0, d = 0;
+    buffer_bytes most = {};  // each buffer serves all runs, so it is as large as its largest use
     for (const run& a : runs)
       if (a.shape >= 0) {
-        const std::size_t bytes = buffer_bytes(shapes[static_cast<std::size_t>(a.shape)], a.count);
-        if (needs_U(groups, a)) u = std::max(u, bytes);
-        if (!has_fused_neuron_step<B>) d = std::max(d, bytes);
+        const buffer_bytes bytes = run_bytes(b, groups, a);
+        for (std::size_t k = 0; k < bytes.size(); ++k) most[k] = std::max(most[k], bytes[k]);
       }
     for (int worker = 0; worker < normuon::workers(b); ++worker) {
       workspace<B>& w = workspaces.emplace_back();
-      w.U = b.allocate(u);
-      w.D = b.allocate(d);
+      w.U = b.allocate(most[3]);
+      w.D = b.allocate(most[4]);
       for (const run& a : runs)
         if (a.shape >= 0) {
           const matrix_plan& p = shapes[static_cast<std::size_t>(a.shape)];
           w.iteration.resize(b, p.iteration, p.factors.rows, p.factors.cols, a.count);
-          w.bytes = std::max(w.bytes, run_bytes(b, groups, a));
         }
+      w.bytes = sum(most);
     }
   }
 

@@ -109,12 +109,12 @@ class registry {
   }
 
   // Replaces the state of every parameter: exactly the tensors that export_state lists, in any order, checked before the
-  // first is written. Makes a poisoned optimizer ready again; weights are the user's to restore.
+  // first is written. Makes a poisoned optimizer ready again; weights are the user's to restore. A backend that fails
+  // while it writes leaves the optimizer poisoned.
   void import_state(const std::vector<named_tensor>& tensors) {
     std::vector<std::size_t> all(parameters_.size());
     for (std::size_t i = 0; i < all.size(); ++i) all[i] = i;
     import_into(all, tensors);
-    poison_.clear();
   }
   // The same for one parameter.
   void import_state(std::string_view name, const std::vector<named_tensor>& tensors) {
@@ -135,7 +135,7 @@ class registry {
   const group& group_of(const parameter<Backend>& p) const { return groups_[static_cast<std::size_t>(p.group)]; }
 
   void require_ready() const {
-    if (!poison_.empty()) fail(error_code::poisoned, "import state first, for an earlier step ended so: ", poison_);
+    if (poisoned_) fail(error_code::poisoned, "import state first, for an earlier call ended so: ", poison_);
   }
 
   Backend backend_;
@@ -143,7 +143,8 @@ class registry {
   std::vector<parameter<Backend>> parameters_;
   double gradient_scale_ = 1;
   bool planned_ = false;  // false: what a step needs was changed since it was laid out
-  std::string poison_;    // empty: ready; else what an earlier step failed with
+  bool poisoned_ = false;
+  std::string poison_;  // what a poisoned optimizer failed with
 
  private:
   group_id add_matrix_group(const normuon_options& o, std::string_view rule, group_factors factors) {
@@ -237,7 +238,10 @@ class registry {
     if (used != given.size())
       fail(error_code::state, "expected ", used, " tensors of state, got ", given.size(),
            ": some belong to no parameter");
+    poison_ = "an import of state failed in the middle";
+    poisoned_ = true;
     for (std::size_t k = 0; k < which.size(); ++k) write_state(backend_, parameters_[which[k]], staged[k]);
+    poisoned_ = false;
   }
 
   std::map<std::string, std::size_t, std::less<>> indices_;

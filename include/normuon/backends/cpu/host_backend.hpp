@@ -44,7 +44,8 @@ class host_backend {
 
   explicit host_backend(cpu_options options = {}, const Products& products = {}) : products_(products) {
     team_ = std::make_unique<team>(options.threads);
-    for (int worker = 1; worker < team_->threads.size(); ++worker) team_->others.push_back(host_backend(products));
+    for (int worker = 1; worker < team_->threads.size(); ++worker)
+      team_->others.push_back(host_backend(of_worker(), products));
   }
 
   static constexpr bool takes(element_type type) {
@@ -220,7 +221,8 @@ class host_backend {
     std::vector<host_backend> others;  // one backend per worker but the first
   };
 
-  explicit host_backend(const Products& products) : products_(products) {}
+  struct of_worker {};
+  host_backend(of_worker, const Products& products) : products_(products) {}
 
   static Real as_real(number x) { return static_cast<Real>(*x); }
   static bool goes(flags ok, std::size_t i) { return ok.empty() || *ok[i] != 0; }

@@ -100,7 +100,8 @@ void blend_is_the_formula(B& b) {
   using real = typename B::real;
   constexpr double pairs[][2] = {{0, 0}, {0, 1}, {1, 0}, {1, 1}, {0.9, 0.1}, {-2.5, 0}, {0, 0.3}};
   for_each_awkward_run<B>([&](extent e, index_t count, int variant) {
-    for (const auto& [x, y] : pairs) {
+    for (const auto& pair : pairs) {
+      const double x = pair[0], y = pair[1];
       CAPTURE(x);
       CAPTURE(y);
       const auto input = [&](double coefficient, int seed, int shift) {

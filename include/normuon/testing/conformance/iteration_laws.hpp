@@ -27,9 +27,11 @@ void multiply_is_a_product(B& b) {
   for (const compute_type compute : types_computed<B>())
     for (const product_shape& shape : product_shapes)
       for (const index_t count : {1, 3})
-        for (const auto& [alpha, beta] : pairs)
+        for (const auto& pair : pairs)
           for (const bool in_place : {false, true}) {
-            const auto [m, n, k, transpose] = shape;
+            const double alpha = pair[0], beta = pair[1];
+            const index_t m = shape.m, n = shape.n, k = shape.k;
+            const bool transpose = shape.transpose;
             const extent of_y{m, n}, of_b = transpose ? extent{n, k} : extent{k, n};
             INFO(name_of(compute), ", ", m, " x ", n, " of depth ", k, transpose ? ", transposed" : "", ", alpha ",
                  alpha, ", beta ", beta, in_place ? ", in place" : "");
@@ -150,7 +152,7 @@ inline constexpr table_and_bound tables[] = {{simple_12, 16, 1}, {jordan, 4 * 48
 template <tensor_backend B>
 void newton_schulz_is_the_iteration(B& b) {
   for_each_iteration_run<B>([&](compute_type compute, extent e, index_t count, int variant) {
-    const auto [s, l] = std::minmax(e.rows, e.cols);
+    const index_t s = std::min(e.rows, e.cols), l = std::max(e.rows, e.cols);
     if (variant > 3 || s == 0) return;
     std::vector<matrix> u = random_run(e, count, 1);
     for (matrix& m : u)
