@@ -19,7 +19,7 @@ enum class non_finite_policy {
 
 struct optimizer_options {
   non_finite_policy non_finite = non_finite_policy::skip;
-  std::size_t workspace_limit = 0;  // bytes that a run of several matrices may need of a worker; 0: as the backend likes
+  std::size_t workspace_limit = 0;  // bytes a run of several matrices may need of a worker; 0: as the backend likes
 };
 
 // Named parameters in groups, moved by `step()`. Weights, gradients and change buffers stay the user's: what is bound must

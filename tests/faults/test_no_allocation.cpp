@@ -7,7 +7,9 @@
 #include <new>
 
 #include "normuon/backends/eigen.hpp"
+#include "support/failing_backend.hpp"
 #include "support/model.hpp"
+#include "support/refusal.hpp"
 
 namespace {
 
@@ -148,4 +150,78 @@ TEST_CASE("any allocation that fails leaves weights and state as they were, and 
   CHECK(with_every_failure([&] { opt.prepare(); }) == 0);
   opt.step();
   CHECK(same_bits(m.weights(), reference.weights()));
+}
+
+TEST_CASE("an optimizer that fails in the middle is poisoned also where there is no memory left to say so") {
+  auto counter = std::make_shared<operation_counter>();
+  counter->how = failure::unnamed;  // needs no memory itself
+  model<float> m = mixed_model<float>();
+  optimizer<failing_backend> opt(failing_backend(counter, 1));
+  m.add_to(opt);
+  const auto state = opt.export_state();
+  opt.prepare();
+  for (long n = 0, failed = 1; failed != 0; ++n) {
+    CAPTURE(n);
+    counter->done = 0;
+    counter->fails_at = 20;
+    failed = 0;
+    fails_after = n;
+    try {
+      opt.step();
+    } catch (const std::bad_alloc&) {
+      failed = 1;
+    } catch (const error& e) {
+      CHECK(e.code() == error_code::backend);
+      CHECK(n > 1);
+    }
+    fails_after = -1;
+    counter->fails_at = 0;
+    CHECK(refusal_of([&] { opt.step(); }).is(error_code::poisoned, "import state first"));
+    opt.import_state(state);
+  }
+}
+
+TEST_CASE("where a refusal can't be put into words nothing is written either, and nothing is poisoned") {
+  model<float> m = mixed_model<float>();
+  optimizer<eigen_backend> opt(eigen_backend({.threads = 1}), {.non_finite = non_finite_policy::raise});
+  m.add_to(opt);
+  m.make_gradients(0);
+  m.parameters[1].gradient[3] = std::numeric_limits<float>::infinity();
+  opt.prepare();
+  const auto weights = m.weights();
+  const auto state = opt.export_state();
+  long n = 0;
+  for (bool failed = true; failed; ++n) {
+    failed = false;
+    fails_after = n;
+    try {
+      opt.step();
+    } catch (const std::bad_alloc&) {
+      failed = true;
+    } catch (const error& e) {
+      CHECK(e.code() == error_code::non_finite);
+    }
+    fails_after = -1;
+    CHECK(same_bits(m.weights(), weights));
+    CHECK(same_bits(opt.export_state(), state));
+  }
+  CHECK(n > 1);
+}
+
+TEST_CASE("a backend that can't be made leaves no thread behind") {
+  for (const int threads : {1, 4})
+    for (long n = 0;; ++n) {
+      fails_after = n;
+      try {
+        const eigen_backend b({.threads = threads});
+        const bool made_without_failure = fails_after.exchange(-1) >= 0;
+        CHECK(b.workers() == threads);
+        if (made_without_failure) {
+          CHECK(n >= threads);
+          break;
+        }
+      } catch (const std::bad_alloc&) {
+        fails_after = -1;
+      }
+    }
 }

@@ -162,7 +162,7 @@ TEST_CASE("the margin is the overshoot at which the first sampled value escapes,
     }
     CAPTURE(table.name);
     CAPTURE(table.steps);
-    // The grid is 0.05 % coarse; `top` is sampled, and what it misses, at most 1e-8 of it at a flat maximum, counts too.
+    // The grid is 0.05 % coarse, and `top` misses what lies between two samples at a maximum.
     CHECK(certify(table).margin == near(least, 2e-3));
   }
 }

@@ -102,10 +102,10 @@ TEST_CASE("a worker's memory is the largest use of each of its buffers, and all 
   // Jordan's Muon needs U besides (Nesterov), the paper's rule does not; this backend stores D. fp32 throughout.
   const auto XY = [](index_t s, index_t l) { return 2 * 4 * s * l; };
   const auto bytes = [](const planned& t) { return static_cast<index_t>(t.p.workspace_bytes()) / 2; };
-  CHECK(bytes(planned({{0, 6, 7}}, 1)) == XY(6, 7) + XY(6, 6) + 4 * 42);                // X Y, A P, D
-  CHECK(bytes(planned({{1, 6, 7}}, 1)) == XY(6, 7) + XY(6, 6) + 2 * 4 * 42);            // and U
-  CHECK(bytes(planned({{0, 9, 6}}, 1)) == XY(6, 9) + 2 * XY(6, 6) + 4 * 54);            // and Q Z: the Gram form
-  CHECK(bytes(planned({{0, 6, 7, 5}}, 3)) == 3 * (XY(6, 7) + XY(6, 6) + 4 * 42));       // runs of 3
+  CHECK(bytes(planned({{0, 6, 7}}, 1)) == XY(6, 7) + XY(6, 6) + 4 * 42);           // X Y, A P, D
+  CHECK(bytes(planned({{1, 6, 7}}, 1)) == XY(6, 7) + XY(6, 6) + 2 * 4 * 42);       // and U
+  CHECK(bytes(planned({{0, 9, 6}}, 1)) == XY(6, 9) + 2 * XY(6, 6) + 4 * 54);       // and Q Z: the Gram form
+  CHECK(bytes(planned({{0, 6, 7, 5}}, 3)) == 3 * (XY(6, 7) + XY(6, 6) + 4 * 42));  // runs of 3
   CHECK(bytes(planned({{2, 50, 60}}, 1)) == 0);
   // X, D and Q of a long matrix, A of a square one.
   CHECK(bytes(planned({{0, 2, 90}, {0, 10, 10}}, 1)) == XY(2, 90) + XY(10, 10) + XY(2, 2) + 4 * 180);

@@ -88,7 +88,7 @@ TEST_CASE("no other quintic is nearer to one") {
     CAPTURE(low);
     CAPTURE(high);
     CHECK(least < 1);
-    // The set of quintics that err less is convex, so it is enough that steps in all directions make things worse.
+    // The quintics that err less form a convex set, so that small steps would find it.
     const double step = 1e-3 * least;
     for (const double da : {-step, 0.0, step})
       for (const double db : {-step, 0.0, step})

@@ -69,10 +69,11 @@ constexpr quintic nearest_to_one(double low, double high) {
 template <int Steps>
   requires(Steps >= 1 && Steps <= coefficient_table::max_steps)
 constexpr coefficient_table polar_express(double lower, double cushion, double safety) {
-  if (!(lower > 0 && lower < 1)) fail(error_code::option, "polar_express: expected 0 < lower < 1, got ", lower);
-  if (!(cushion >= 0 && cushion < 1))
+  if (!(is_finite(lower) && lower > 0 && lower < 1))
+    fail(error_code::option, "polar_express: expected 0 < lower < 1, got ", lower);
+  if (!(is_finite(cushion) && cushion >= 0 && cushion < 1))
     fail(error_code::option, "polar_express: expected 0 <= cushion < 1, got ", cushion);
-  if (!(safety >= 0 && is_finite(safety)))
+  if (!(is_finite(safety) && safety >= 0))
     fail(error_code::option, "polar_express: expected safety >= 0, got ", safety);
   const auto scaled = [](const quintic& p, double by, double in) {
     return quintic{by * p.a / in, by * p.b / (in * in * in), by * p.c / (in * in * in * in * in)};

@@ -225,7 +225,9 @@ class plan {
 
   // Bytes of a worker's buffers: X and Y;  A and P;  Q and Z;  U;  D.
   using buffer_bytes = std::array<std::size_t, 5>;
-  static std::size_t sum(const buffer_bytes& bytes) { return std::accumulate(bytes.begin(), bytes.end(), std::size_t{0}); }
+  static std::size_t sum(const buffer_bytes& bytes) {
+    return std::accumulate(bytes.begin(), bytes.end(), std::size_t{0});
+  }
 
   // What a run needs of them.
   buffer_bytes run_bytes(B& b, const std::vector<group>& groups, const run& a) const {
