@@ -113,7 +113,7 @@ TEST_CASE("numbers of 16 bits, of weights or of gradients alone, give the bits o
   }
 }
 
-// The update is of W's size here. A rounding in float is 2^-24 of ||X|| and grows at most by the slope of Jordan's table,
+// The update is of W's size. A rounding in float is 2^-24 of ||X|| and grows at most by the slope of Jordan's table,
 // 485 at zero; what true bfloat16 runs of that table are off by is in tests/golden/README.md, at most 0.03.
 TEST_CASE("`compute` sets the type of the iteration, apart from the type of the run") {
   const auto input = small_case<float>(12, 20, 3);
