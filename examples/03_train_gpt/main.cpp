@@ -12,6 +12,7 @@ struct settings {
   std::vector<gpt::method> methods{gpt::all_methods.begin(), gpt::all_methods.end()};
   std::filesystem::path text, out = "results";
   int threads = 0;
+  int steps = 0;
   gpt::recipe recipe;
 };
 
@@ -20,7 +21,8 @@ void add_options(CLI::App& app, settings& s) {
   for (const gpt::method m : gpt::all_methods) names[std::string(name_of(m))] = m;
   app.add_flag("--quick", s.quick, "a smaller model and fewer steps: half a minute in all");
   app.add_option("--seeds", s.seeds, "a list: initial weights and batches depend on nothing else")->delimiter(',');
-  app.add_option("--steps", s.recipe.steps, "steps of each run")->check(CLI::Range(20, 1000000));
+  app.add_option("--steps", s.steps, "of each run: by default 300, or 150 with --quick")
+      ->check(CLI::Range(20, 1000000));
   app.add_option("--optimizers", s.methods, "a list of adamw, muon and normuon")
       ->delimiter(',')
       ->transform(CLI::CheckedTransformer(names).description(""));
@@ -29,11 +31,29 @@ void add_options(CLI::App& app, settings& s) {
       ->capture_default_str();
   app.add_option("--threads", s.threads, "0: as many as the machine has; results are the same")
       ->check(CLI::Range(0, 1024));
+
+  const std::string trials = "What docs/results.md has tried";
+  app.add_option_function<double>(
+         "--learning-rate", [&s](double rate) { s.recipe.learning_rates.fill(rate); },
+         "of hidden matrices: the peak, for every optimizer instead of its own")
+      ->group(trials);
+  const auto add = [&](const char* name, double& number, const char* meaning) {
+    app.add_option(name, number, meaning)->group(trials)->check(CLI::NonNegativeNumber)->capture_default_str();
+  };
+  add("--other-learning-rate", s.recipe.other_learning_rate, "of everything else: the peak");
+  add("--beta2", s.recipe.beta2, "of AdamW");
+  add("--clip-norm", s.recipe.clip_norm, "of the gradient");
+  add("--embedding-deviation", s.recipe.initial.embedding, "of initial embeddings");
+  add("--matrix-deviation", s.recipe.initial.matrix, "of initial matrices, times 1 / sqrt(inputs), but");
+  add("--branch-end-deviation", s.recipe.initial.branch_end,
+      "of the matrices that end a branch, times 1 / sqrt(inputs)");
 }
 
 void compare(const settings& s) {
   gpt::shape shape;
-  if (s.quick) shape.layers = 2, shape.width = 64;
+  gpt::recipe recipe = s.recipe;
+  if (s.quick) shape.layers = 2, shape.width = 64, recipe.steps = 150;
+  if (s.steps != 0) recipe.steps = s.steps;
   const std::string text = s.text.empty() ? gpt::bible_text() : gpt::file_text(s.text);
   const gpt::corpus corpus = gpt::tokenize(text, static_cast<std::size_t>(shape.context) + 1);
   shape.vocabulary = static_cast<gpt::index_t>(corpus.alphabet.size());
@@ -44,12 +64,12 @@ void compare(const settings& s) {
   fmt::print("{}: {} characters, {} different; {} layers of width {}; {} tokens a step; {} threads\n",
              s.text.empty() ? "King James Bible" : s.text.string(), text.size(), shape.vocabulary, shape.layers,
              shape.width, tokens, team.size());
-  gpt::progress progress(static_cast<int>(s.seeds.size() * s.methods.size()) * s.recipe.steps, tokens);
+  gpt::progress progress(static_cast<int>(s.seeds.size() * s.methods.size()) * recipe.steps, tokens);
   gpt::runs runs;
   for (const std::uint64_t seed : s.seeds)
     for (const gpt::method m : s.methods)
-      runs.push_back(gpt::train(corpus, shape, s.recipe, m, seed, team,
-                                [&](const gpt::step_record& now) { progress.show(m, seed, s.recipe.steps, now); }));
+      runs.push_back(gpt::train(corpus, shape, recipe, m, seed, team,
+                                [&](const gpt::step_record& now) { progress.show(m, seed, recipe.steps, now); }));
 
   print_table(runs);
   write_steps(runs, s.out);

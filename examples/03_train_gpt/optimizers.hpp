@@ -13,7 +13,7 @@
 namespace gpt {
 
 enum class method { adamw, muon, normuon };
-constexpr std::array all_methods{method::adamw, method::muon, method::normuon};
+inline constexpr std::array all_methods{method::adamw, method::muon, method::normuon};
 
 constexpr std::string_view name_of(method m) {
   return std::array<std::string_view, 3>{"adamw", "muon", "normuon"}[static_cast<std::size_t>(m)];
@@ -26,6 +26,7 @@ struct recipe {
   double other_learning_rate = 6e-3;                       // of everything else: peak
   double beta2 = 0.95;                                     // of AdamW
   double weight_decay = 0.1;
+  initial_deviations initial = {};
   double clip_norm = 1;  // a longer gradient, all of it as one vector, is scaled down to this
 };
 

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <Eigen/Core>
+#include <cmath>
 #include <normuon/matrix_ref.hpp>
 #include <random>
 #include <string>
@@ -48,7 +49,12 @@ struct named_block {
   normuon::matrix_ref<Scalar> view;
 };
 
-inline constexpr double embedding_deviation = 0.02;  // as in GPT-2
+// Standard deviations of the normal numbers that weights begin as. Gains begin at one.
+struct initial_deviations {
+  double embedding = 0.02;  // as in GPT-2
+  double matrix = 1;        // times 1 / sqrt(inputs), of all matrices but
+  double branch_end = 0;    // times 1 / sqrt(inputs), of output and down: at first a layer passes on what it gets
+};
 
 template <class Scalar>
 struct parameters {
@@ -88,15 +94,14 @@ struct parameters {
     return all;
   }
 
-  // Normal numbers, of deviation 1 / sqrt(inputs); matrices that end a residual branch begin at zero, gains at one.
-  void initialise(std::uint64_t seed) {
+  void initialise(std::uint64_t seed, const initial_deviations& initial = {}) {
     std::mt19937_64 random(seed);
     std::normal_distribution<double> normal;
     for (const named_block<Scalar>& b : blocks()) {
-      const bool ends_branch = b.name.ends_with("output") || b.name.ends_with("down");
-      const double deviation = b.role == role::embedding ? embedding_deviation
-                               : ends_branch             ? 0
-                                                         : 1 / std::sqrt(static_cast<double>(b.view.cols));
+      const bool ends_branch = b.name.ends_with(".output") || b.name.ends_with(".down");
+      const double deviation = b.role == role::embedding ? initial.embedding
+                                                         : (ends_branch ? initial.branch_end : initial.matrix) /
+                                                               std::sqrt(double(b.view.cols));
       for (index_t i = 0; i < b.view.rows; ++i)
         for (index_t j = 0; j < b.view.cols; ++j)
           b.view(i, j) = static_cast<Scalar>(b.role == role::vector ? 1 : deviation * normal(random));

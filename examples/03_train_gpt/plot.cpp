@@ -14,7 +14,8 @@ constexpr std::array titles{"AdamW", "Muon", "NorMuon"};
 }  // namespace
 
 void draw_losses(const runs& all, const std::filesystem::path& folder) {
-  std::string data, by_step, by_second;
+  std::string data;
+  std::vector<std::string> by_step, by_second;
   double highest = 0;
   for (const method m : methods_of(all)) {
     const summary s = summarize(all, m);
@@ -22,19 +23,19 @@ void draw_losses(const runs& all, const std::filesystem::path& folder) {
     data += fmt::format("${} << end\n", name_of(m));
     for (const curve_point& p : s.validation) {
       data += fmt::format("{} {} {}\n", p.step, p.seconds, p.loss);
-      // The picture leaves out the fall of the first steps, which is the same for all.
+      // The picture leaves out the first steps, where all of them fall steeply.
       if (p.step >= s.validation.back().step / 20) highest = std::max(highest, p.loss);
     }
     data += "end\n";
     const auto line = [&](int column) {
-      return fmt::format("${} using {}:3 with lines linewidth 2 linecolor '{}' title '{}', ", name_of(m), column,
+      return fmt::format("${} using {}:3 with lines linewidth 2 linecolor '{}' title '{}'", name_of(m), column,
                          colours[i], titles[i]);
     };
-    by_step += line(1), by_second += line(2);
+    by_step.push_back(line(1)), by_second.push_back(line(2));
     if (m != method::adamw) continue;
-    const std::string end = fmt::format("{} with lines dashtype 2 linecolor '{}' title \"AdamW's end\", ",
+    const std::string end = fmt::format("{} with lines dashtype 2 linecolor '{}' title \"AdamW's end\"",
                                         s.validation.back().loss, colours[i]);
-    by_step += end, by_second += end;
+    by_step.push_back(end), by_second.push_back(end);
   }
 
   const std::filesystem::path picture = folder / "loss.svg";
@@ -50,7 +51,7 @@ void draw_losses(const runs& all, const std::filesystem::path& folder) {
              "set ylabel 'validation loss (nats per character)'\n"
              "set xlabel 'steps'\nplot {}\n"
              "set xlabel 'seconds of training'\nplot {}\n",
-             picture.string(), data, highest, by_step, by_second);
+             picture.string(), data, highest, fmt::join(by_step, ", "), fmt::join(by_second, ", "));
   if (pclose(gnuplot) != 0 || !std::filesystem::exists(picture))
     throw std::runtime_error(fmt::format("can't draw {}: is gnuplot installed?", picture.string()));
 }

@@ -16,6 +16,7 @@ class progress {
   // total_steps: of all runs together.
   progress(int total_steps, std::size_t tokens_per_step) : total_steps_(total_steps), tokens_(tokens_per_step) {}
 
+  // `now` is not step 0.
   void show(method m, std::uint64_t seed, int steps, const step_record& now) {
     ++done_;
     const bool terminal = isatty(STDOUT_FILENO) == 1, last = now.step == steps;
@@ -23,7 +24,7 @@ class progress {
     const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start_;
     const auto left = static_cast<int>(passed.count() / done_ * (total_steps_ - done_));
     fmt::print("{}{:<7}  seed {}  step {:>4}/{}  loss {:.3f}  {:>6.0f} tokens/s  {:>2}:{:02} left in all{}",
-               terminal ? "\r" : "", name_of(m), seed, now.step, steps, now.training_loss,
+               terminal ? "\r" : "", name_of(m), seed, now.step, steps, *now.training_loss,
                static_cast<double>(tokens_) * now.step / now.seconds, left / 60, left % 60,
                terminal && !last ? "" : "\n");
     std::fflush(stdout);

@@ -1,7 +1,5 @@
 #include "results.hpp"
 
-#include <fmt/ostream.h>
-
 #include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -105,18 +103,18 @@ void print_samples(const runs& all) {
 }
 
 void write_steps(const runs& all, const std::filesystem::path& folder) {
+  const auto cell = [](const std::optional<double>& x) { return x ? fmt::format("{}", *x) : ""; };
   std::string csv = "optimizer,seed,step,seconds,learning_rate,training_loss,validation_loss\n", lines;
   for (const training_run& run : all) {
     for (const step_record& s : run.steps) {
-      const std::string validation = s.validation_loss ? fmt::format("{}", *s.validation_loss) : "";
       csv += fmt::format("{},{},{},{:.4f},{},{},{}\n", name_of(run.method), run.seed, s.step, s.seconds,
-                         s.learning_rate, s.training_loss, validation);
+                         s.learning_rate, cell(s.training_loss), cell(s.validation_loss));
       nlohmann::ordered_json line{{"optimizer", name_of(run.method)},
                                   {"seed", run.seed},
                                   {"step", s.step},
                                   {"seconds", s.seconds},
-                                  {"learning_rate", s.learning_rate},
-                                  {"training_loss", s.training_loss}};
+                                  {"learning_rate", s.learning_rate}};
+      if (s.training_loss) line["training_loss"] = *s.training_loss;
       if (s.validation_loss) line["validation_loss"] = *s.validation_loss;
       lines += line.dump() + '\n';
     }

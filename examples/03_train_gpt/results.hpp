@@ -20,7 +20,7 @@ using curve = std::vector<curve_point>;
 struct summary {
   curve validation;
   double final_validation_loss = 0;
-  std::optional<double> steps_to_adamw_loss;  // absent where AdamW's loss was not reached, or AdamW not run
+  std::optional<double> steps_to_adamw_loss = {};  // absent where AdamW's loss was not reached, or AdamW not run
   double optimizer_ms_per_step = 0;
   std::size_t state_bytes = 0;
 };

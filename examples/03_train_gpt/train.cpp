@@ -57,12 +57,12 @@ training_run train(const corpus& text, const shape& s, const recipe& r, method m
   const normuon::warm_up schedule{normuon::cosine{1, 0.1, r.steps}, r.steps / 20};
 
   parameters<float> weights(s), gradient(s);
-  weights.initialise(seed);
+  weights.initialise(seed, r.initial);
   model_optimizer optimizer(m, r, weights, gradient, team.size());
   std::mt19937_64 random(seed);
 
   training_run run{.method = m, .seed = seed, .state_bytes = optimizer.state_bytes()};
-  run.steps.push_back({.training_loss = team.loss(weights, few), .validation_loss = team.loss(weights, few)});
+  run.steps.push_back({.validation_loss = finite(team.loss(weights, few), m, 0)});
   std::vector<double> optimizer_ms;
   for (int step = 1; step <= r.steps; ++step) {
     const double factor = schedule(step - 1);

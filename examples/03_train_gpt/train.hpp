@@ -11,21 +11,21 @@
 namespace gpt {
 
 struct step_record {
-  int step = 0;        // counted from 1; 0: before the first
+  int step = 0;        // counted from 1; 0 is before the first
   double seconds = 0;  // spent on training until then, evaluation left out
   double learning_rate = 0;
-  double training_loss = 0;               // of this step's batch, before the step
-  std::optional<double> validation_loss;  // after the step, on 64 windows
+  std::optional<double> training_loss = {};    // of this step's batch, before the step
+  std::optional<double> validation_loss = {};  // after the step, on 64 windows; every fifth step
 };
 
 struct training_run {
   gpt::method method;
   std::uint64_t seed;
-  std::vector<step_record> steps;
+  std::vector<step_record> steps = {};
   double final_validation_loss = 0;  // on 512 windows
   double optimizer_ms = 0;           // of a step: the median
   std::size_t state_bytes = 0;
-  std::string sample;
+  std::string sample = {};
 };
 
 constexpr std::size_t sequences_per_step = 32;

@@ -1,6 +1,6 @@
-// The tensor backend: the memory and the operations of the algorithm on one device, in order. A small required set, each
-// operation with its law, then refinements that add speed and never meaning, each with its fallback.
-// `testing/backend_conformance.hpp` is these laws as tests; `backends/cpu/host_backend.hpp` lifts plain loops to a backend.
+// The tensor backend: the memory and the operations of the algorithm on one device, in order. A small required set,
+// each operation with its law, then refinements that add speed and never meaning, each with its fallback.
+// testing/backend_conformance.hpp is these laws as tests; backends/cpu/host_backend.hpp lifts plain loops to a backend.
 #ifndef NORMUON_BACKEND_HPP
 #define NORMUON_BACKEND_HPP
 
@@ -14,12 +14,13 @@
 
 namespace normuon {
 
-// A slot is one real number, or one flag, that lives beside the data: on a GPU in device memory, where the host can't look.
+// A slot is one real number, or one flag, that lives beside the data: on a GPU in memory that the host can't see.
 // Whatever changes from step to step reaches operations through slots, so a recorded step replays with new numbers.
 using slot = double*;
 using number = const double*;
 
 // One flag per matrix of a run: an operation leaves alone, and does not read, what a flag of 0 protects. Empty: all go.
+// Several matrices may share one. A table, like views and slots, is the host's: it is read before the call returns.
 using flags = std::span<const slot>;
 using slots = std::span<const slot>;
 
@@ -57,24 +58,31 @@ T* address_of(std::byte* p) {
   return static_cast<T*>(static_cast<void*>(p));
 }
 
-// Memory. `allocate` and `resize` are the only operations that may allocate; `data()` is an address on the device.
-// - allocate(bytes): zeroed, aligned for any element, owned by a movable `memory`.
-// - resize(X, shape): X can hold `shape` from now on; its content is unspecified. Does not allocate where X already could.
-// - write(to, from, bytes), read(to, from, bytes): between the host and the device, in order; a read may be complete only
-//   after sync(). sync() waits for all that was asked before.
-template <class B>
-concept provides_memory = requires(B& b, typename B::memory& memory, typename B::operand& X, void* p, const void* q) {
-  { b.allocate(std::size_t{}) } -> std::same_as<typename B::memory>;
-  { memory.data() } -> std::same_as<std::byte*>;
-  { memory.size() } -> std::convertible_to<std::size_t>;
-  b.resize(X, operand_shape{});
-  b.write(p, q, std::size_t{});
-  b.read(p, q, std::size_t{});
-  b.sync();
-};
+// What memory and operands are besides: made empty, and moved.
+template <class T>
+concept owner_of_memory = std::movable<T> && std::default_initializable<T>;
 
-// What the backend takes: types of weights and gradients, types of the iteration, how many matrices of a shape it likes to
-// be given at once (a GPU many, a CPU worker one; at least 1), and the bytes of an operand.
+// Memory. `allocate` and `resize` are the only operations that may allocate; `data()` is an address on the device.
+// - allocate(bytes): that many zeros, aligned for any element, owned by a `memory`: it keeps its address when it is
+//   moved, and what was asked before it goes away still finds it.
+// - resize(X, shape): X can hold `shape` from now on; its content is unspecified. Allocates only where X could not.
+// - write(to, from, bytes), read(to, from, bytes): between the host and the device, in order. `from` of a write is the
+//   caller's again when it returns; a read is complete after sync(), which waits for all that was asked before.
+template <class B>
+concept provides_memory =
+    owner_of_memory<typename B::memory> && owner_of_memory<typename B::operand> &&
+    requires(B& b, const typename B::memory& memory, typename B::operand& X, void* p, const void* q) {
+      { b.allocate(std::size_t{}) } -> std::same_as<typename B::memory>;
+      { memory.data() } -> std::same_as<std::byte*>;
+      { memory.size() } -> std::convertible_to<std::size_t>;
+      b.resize(X, operand_shape{});
+      b.write(p, q, std::size_t{});
+      b.read(p, q, std::size_t{});
+      b.sync();
+    };
+
+// What the backend takes: types of weights and gradients, types of the iteration, how many matrices of a shape it likes
+// to be given at once (a GPU many, a CPU worker one; at least 1), and the bytes of an operand.
 template <class B>
 concept states_what_it_takes = requires(const B& b) {
   { B::takes(element_type{}) } -> std::same_as<bool>;
@@ -99,15 +107,17 @@ concept provides_blend =
     requires(B& b, views out, number x, views A, number y, views C, flags ok) { b.blend(out, x, A, y, C, ok); };
 
 // load(X, U, formula, norms, ok, sound): X <- U * inverse_norm(||U||_F), transposed where U has more rows than columns,
-// rounded to the iteration's type; norms <- ||U||_F, of U as it is stored. sound <- ok and the norm is finite, or
-// nothing where `sound` is empty. What is not sound enters as zero.
+// rounded to the iteration's type; norms <- ||U||_F, of U as it is stored. sound <- ok and U is finite, or nothing
+// where `sound` is empty. What is not sound enters as zero. Whatever the scale of U, no sum over- or underflows: where
+// the formula adds nothing, a power of two by which U is multiplied leaves no trace in X while its entries stay normal.
 template <class B>
 concept provides_load = requires(B& b, typename B::operand& X, views U, norm_formula f, slots norms, flags ok) {
   b.load(X, U, f, norms, ok, ok);
 };
 
-// multiply(Y, alpha, A, B, transpose, beta, C): Y <- alpha A B + beta C, with B^T for B where `transpose` is true. C may be
-// Y; neither A nor B may be. A zero beta ignores C. Sums are fp32 or wider, and Y is rounded once, to the operand's type.
+// multiply(Y, alpha, A, B, transpose, beta, C): Y <- alpha A B + beta C, with B^T for B where `transpose` is true. C
+// may be Y; neither A nor B may be. A zero beta ignores C. Sums are fp32 or wider, and Y is rounded once, to the
+// operand's type.
 // add_identity(P, x): P <- P + x I.
 template <class B>
 concept provides_products = requires(B& b, typename B::operand& Y, const typename B::operand& A) {
@@ -120,8 +130,9 @@ template <class B>
 concept provides_mean_squares =
     requires(B& b, vectors<typename B::real> r, const typename B::operand& X) { b.mean_squares(r, X, side{}); };
 
-// factors(v, f, r, beta2, formula, ok): v <- second_moment(v, r, beta2), then f_i <- c d_i with d from `inverse_deviation`
-// and c from `scale_of_update`; without v (axis none) d is 1. Norms are summed in order. A factor saturates.
+// factors(v, f, r, beta2, formula, ok): v <- second_moment(v, r, beta2), then f_i <- c d_i with d from
+// `inverse_deviation` and c from `scale_of_update`; without v (axis none) d is 1. Norms are summed in order. A factor
+// saturates.
 template <class B>
 concept provides_factors = requires(B& b, vectors<typename B::real> v, number beta2, factor_formula f, flags ok) {
   b.factors(v, v, v, beta2, f, ok);
@@ -146,7 +157,8 @@ concept provides_adamw = requires(B& b, views W, slots counters, adamw_numbers k
   b.adamw(W, W, W, W, W, counters, k, double{}, f, counters, ok);
 };
 
-// `real` is the type of state: float or double. Operations on one backend object are ordered.
+// `real` is the type of state: float or double, and one of those that the backend takes. Operations on one backend
+// object are ordered. A run has any length; its matrices have one shape, but for `adamw`, and any types and strides.
 template <class B>
 concept tensor_backend = std::movable<B> && std::floating_point<typename B::real> && provides_memory<B> &&
                          states_what_it_takes<B> && provides_all_finite<B> && provides_count<B> && provides_blend<B> &&
@@ -212,8 +224,8 @@ concept has_fused_neuron_step =
       b.neuron_step(W, W, f, X, side{}, rate, rate, update_formula{}, ok);
     };
 
-// D <- diag(f) X and out <- the step along D.   has_fused_neuron_step: D, still rounded to `real`, stays in registers and
-// its memory is not needed. The same bits.
+// D <- diag(f) X and out <- the step along D.   has_fused_neuron_step: D, still rounded to `real`, stays in registers
+// and its memory is not needed. The same bits.
 template <tensor_backend B>
 void neuron_step(B& b, views out, views W, views D, vectors<typename B::real> f, const typename B::operand& X, side s,
                  number rate, number decay, const update_formula& formula, flags ok) {

@@ -91,21 +91,23 @@ class optimizer : public registry<Backend> {
     const bool raise = options_.non_finite == non_finite_policy::raise;
     stepper<Backend> stepper(plan_, groups_, {form, propagate, diagnostics_});
     stepper.stage(parameters_, gradient_scale_);
-    std::fill(progress_.begin(), progress_.end(), std::uint8_t{0});
     stepped_ = false;
     const auto checks = [&](Backend& b) {
       if (!propagate) stepper.check(b);
       engine_.all_gather_small(plan_.parameter_ok.empty() ? nullptr : plan_.parameter_ok[0],
                                parameters_.size() * sizeof(double));
     };
+    if constexpr (has_capture<Backend>) {
+      auto& program = programs_.of(form);
+      if (!program) program = backend_.record([&](Backend& b) { checks(b), stepper.move(b, progress_); });
+    }
+    std::fill(progress_.begin(), progress_.end(), std::uint8_t{0});
     bool go = true;
     try {
       backend_.write(plan_.slots_memory.data(), plan_.staged.data(), plan_.staged.size() * sizeof(double));
       if constexpr (has_capture<Backend>) {
-        auto& program = form == write_form::weight ? programs_.weight : programs_.change;
-        if (!program) program = backend_.record([&](Backend& b) { checks(b), stepper.move(b, progress_); });
         std::fill(progress_.begin(), progress_.end(), std::uint8_t{1});  // a replay does not say how far it came
-        backend_.replay(*program);
+        backend_.replay(*programs_.of(form));
       } else {
         checks(backend_);
         if (raise) go = all_finite();

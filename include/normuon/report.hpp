@@ -16,7 +16,7 @@ enum class outcome {
   frozen,               // held back by `freeze`
   absent,               // no gradient was bound
   non_finite_gradient,  // held back whole: W, M, v and the counter are as they were
-  non_finite_update,    // M moved, but ||U||_F overflowed: W and v of that matrix are as they were
+  non_finite_update,    // M moved, but U overflowed: W and v of that matrix are as they were
 };
 
 constexpr std::string_view name_of(outcome o) {

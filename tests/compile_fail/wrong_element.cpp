@@ -1,4 +1,4 @@
-// expect: constraint
+// expect: element<
 // A matrix of a type that no backend knows.
 #include <normuon/normuon.hpp>
 

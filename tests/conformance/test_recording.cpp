@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "normuon/testing/backend_conformance.hpp"
 #include "support/model.hpp"
 #include "support/recording_backend.hpp"
 #include "support/refusal.hpp"
@@ -50,6 +51,10 @@ void check_same_bits(Between&& between) {
 
 }  // namespace
 
+TEST_CASE("a backend that records keeps the laws") {
+  normuon::testing::check_backend([] { return recording_backend(); });
+}
+
 TEST_CASE("a step that is recorded once replays with new gradients, bit for bit what a direct step does") {
   check_same_bits([](int, auto&, auto&) {});
 }
@@ -75,6 +80,15 @@ TEST_CASE(
     if (step == 1) opt.unbind_gradient("tall");
     if (step == 2) m.parameters[2].gradient[40] = std::numeric_limits<float>::quiet_NaN();
     if (step == 2) opt.freeze("vector");
+    if (step == 3) opt.unfreeze("vector");
+  });
+}
+
+TEST_CASE("a parameter that has no gradient or is frozen when a step is recorded moves when that is over") {
+  check_same_bits([](int step, auto& m, auto& opt) {
+    if (step == 0) opt.unbind_gradient("tall");
+    if (step == 0) opt.freeze("vector");
+    if (step == 2) opt.bind_gradient("tall", m.gradient_of(m.parameters[1]));
     if (step == 3) opt.unfreeze("vector");
   });
 }
@@ -111,4 +125,24 @@ TEST_CASE("a step and a change are recorded each, and parameters that are added 
   opt.step();
   CHECK(opt.backend().recorded == 3);
   CHECK(w != std::vector<float>(4, 1));
+}
+
+TEST_CASE("a recording that fails changes nothing, and the next step is made as if it had not been tried") {
+  model<float> m = mixed_model<float>(), other = mixed_model<float>();
+  optimizer<recording_backend> opt;
+  optimizer<direct_backend> direct(direct_backend({.threads = 1}));
+  m.add_to(opt);
+  other.add_to(direct);
+  m.make_gradients(0);
+  other.make_gradients(0);
+  const auto weights = m.weights();
+  const auto state = opt.export_state();
+  opt.backend().has_room = false;
+  CHECK_THROWS_AS(opt.step(), std::bad_alloc);
+  CHECK(same_bits(m.weights(), weights));
+  CHECK(same_bits(opt.export_state(), state));
+  opt.backend().has_room = true;
+  opt.step();
+  direct.step();
+  CHECK(same_bits(m.weights(), other.weights()));
 }

@@ -165,6 +165,28 @@ TEST_CASE_TEMPLATE("AdamW's step is finite for every finite gradient", T, float,
     }
 }
 
+TEST_CASE_TEMPLATE("weights narrower than their gradients stay finite too, where AdamW forgets the mean no slower", T,
+                   float16, bfloat16, float) {
+  // With beta1^2 > beta2 the direction itself has no bound: v forgets a large gradient while m still holds it.
+  using gradient_type = std::conditional_t<std::is_same_v<T, float>, double, float>;
+  constexpr gradient_type most = std::numeric_limits<gradient_type>::max();
+  const gradient_type extremes[] = {most, -most, 1, 0, std::sqrt(most), std::numeric_limits<gradient_type>::min()};
+  for (const double beta1 : {0.0, 0.3, 0.9})
+    for (const double beta2 : {0.0, 0.5, 0.95, 0.999}) {
+      if (beta1 * beta1 > beta2) continue;
+      std::vector<T> w(6, T(1.0f));
+      std::vector<gradient_type> g(6);
+      optimizer<backend_for<gradient_type>> opt(backend_for<gradient_type>({.threads = 1}));
+      opt.add_parameter(opt.add_group(adamw_options{.momentum = beta1, .beta2 = beta2, .epsilon = 0}), "w",
+                        vector(w.data(), 6), vector(g.data(), 6));
+      for (std::size_t step = 0; step < 30; ++step) {
+        for (std::size_t k = 0; k < 6; ++k) g[k] = extremes[(k + step * step) % 6];
+        opt.step();
+        for (const T x : w) CHECK(is_finite(x));
+      }
+    }
+}
+
 TEST_CASE("a NaN in a weight stays where it is and does not reach its neighbours") {
   for (const named_rule& rule : all_rules()) {
     CAPTURE(rule.name);

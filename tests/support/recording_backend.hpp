@@ -1,10 +1,11 @@
-// A backend that captures: it records the operations of a step once, with the tables that they name, and replays them with
-// what slots and tables then hold. It never lets the host look in between.
+// A backend that captures: it records the operations of a step once, with the tables that they name, and replays them
+// with what slots and tables then hold. It never lets the host look in between.
 #ifndef NORMUON_TESTS_SUPPORT_RECORDING_BACKEND_HPP
 #define NORMUON_TESTS_SUPPORT_RECORDING_BACKEND_HPP
 
 #include <functional>
 #include <memory>
+#include <new>
 #include <vector>
 
 #include "normuon/backends/eigen.hpp"
@@ -22,6 +23,7 @@ class recording_backend {
   using program = std::vector<std::function<void(eigen_backend&)>>;
 
   int recorded = 0, replayed = 0, syncs = 0;  // for tests
+  bool has_room = true;                       // for what is recorded
 
   static constexpr bool takes(element_type t) { return eigen_backend::takes(t); }
   static constexpr bool computes(compute_type t) { return eigen_backend::computes(t); }
@@ -38,6 +40,7 @@ class recording_backend {
     recording_ = &steps;
     task(*this);
     recording_ = nullptr;
+    if (!has_room) throw std::bad_alloc();
     ++recorded;
     return steps;
   }

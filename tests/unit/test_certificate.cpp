@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -118,6 +119,25 @@ static_assert(certified(polar_express<16>(1e-6, 0.02, 0.02), compute_type::bfloa
 static_assert(!certify(almost_orthogonal).positive);
 
 }  // namespace
+
+TEST_CASE("what a step makes of a number is enclosed from both sides, and tightly") {
+  std::mt19937 random(3);
+  const auto number = [&](double scale) { return scale * (static_cast<double>(random()) / 2147483648.0 - 1); };
+  for (int i = 0; i < 20000; ++i) {
+    quintic p{number(10), number(30), number(30)};
+    const double x = std::abs(number(2));
+    if (i % 2 == 0) p.a = -x * x * (p.b + x * x * p.c);  // cancels: the value is nothing but rounding
+    const interval found = enclose(p, x);
+    const long double y = static_cast<long double>(x) * x, exact = x * (p.a + y * (p.b + y * p.c));
+    const double terms = x * (std::abs(p.a) + x * x * (std::abs(p.b) + x * x * std::abs(p.c)));
+    CHECK(found.low <= exact);
+    CHECK(exact <= found.high);
+    CHECK(found.high - found.low <= 64 * 0x1p-53 * terms);
+  }
+  const interval image_of_two = image({0, 1, 0}, {2, 2});  // exact, so that only the slack is left
+  CHECK(image_of_two.low < 8);
+  CHECK(image_of_two.high > 8);
+}
 
 TEST_CASE("every sampled singular value ends in the certified band, which is no wider than sampling shows") {
   for (const auto& table : safe_tables) {

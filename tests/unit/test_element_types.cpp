@@ -175,6 +175,8 @@ TEST_CASE("finiteness of floats and doubles is told apart at the very ends of th
   CHECK(is_finite(std::numeric_limits<double>::denorm_min()));
   CHECK(is_finite(std::numeric_limits<float>::lowest()));
   CHECK_FALSE(is_finite(std::numeric_limits<double>::infinity()));
+  CHECK_FALSE(is_finite(-std::numeric_limits<double>::infinity()));
+  CHECK_FALSE(is_finite(std::numeric_limits<float>::infinity()));
   CHECK_FALSE(is_finite(-std::numeric_limits<float>::infinity()));
   CHECK_FALSE(is_finite(std::numeric_limits<double>::signaling_NaN()));
   CHECK_FALSE(is_finite(-std::numeric_limits<float>::quiet_NaN()));

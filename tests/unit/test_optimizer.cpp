@@ -96,20 +96,32 @@ TEST_CASE("memory that is bound anew is what counts, of weights, of gradients an
   const auto values = random_elements<float>(3, 12);
   std::vector<float> w = values, moved_w = values, expected = values;
   const auto g1 = random_elements<float>(4, 12), g2 = random_elements<float>(5, 12);
+  auto g = g1;
+  std::vector<float> change(12), moved_change(12);
   optimizer32 opt(eigen_backend({.threads = 1}));
   const group_id id = opt.add_group(normuon_options::paper());
   opt.add_parameter(id, "w", row_major(w.data(), 3, 4), row_major(g1.data(), 3, 4));
-  opt.add_parameter(id, "expected", row_major(expected.data(), 3, 4), row_major(g1.data(), 3, 4));
+  opt.add_parameter(id, "expected", row_major(expected.data(), 3, 4), row_major(g.data(), 3, 4));
   opt.step();
   moved_w = w;
   opt.bind_weight("w", row_major(moved_w.data(), 3, 4));
   const std::vector<float> left_behind = w;
   opt.bind_gradient("w", row_major(g2.data(), 3, 4));
-  opt.bind_gradient("expected", row_major(g2.data(), 3, 4));
+  g = g2;  // in place
   opt.step();
   CHECK(same_bits(w, left_behind));
   CHECK(same_bits(moved_w, expected));
   CHECK(!same_bits(moved_w, left_behind));
+
+  opt.remove_parameter("expected");
+  opt.bind_change("w", row_major(change.data(), 3, 4));
+  opt.step_changes();
+  opt.bind_change("w", row_major(moved_change.data(), 3, 4));
+  const std::vector<float> first_change = change;
+  opt.step_changes();
+  CHECK(same_bits(change, first_change));
+  CHECK(!same_bits(moved_change, first_change));
+  CHECK(moved_change != std::vector<float>(12));
 }
 
 TEST_CASE("a gradient may change its type from one step to the next") {
@@ -164,4 +176,41 @@ TEST_CASE("a gradient that is finite only as scaled is taken, one that overflows
     CHECK(w != std::vector<float>(4, 1));
     for (const float x : w) CHECK(is_finite(x));
   }
+}
+
+TEST_CASE("an optimizer that is moved goes on where it was") {
+  model<float> m = mixed_model<float>(), reference = mixed_model<float>();
+  optimizer32 first(eigen_backend({.threads = 2})), stays(eigen_backend({.threads = 2}));
+  m.add_to(first);
+  reference.add_to(stays);
+  for (auto* each : {&m, &reference}) each->make_gradients(0);
+  first.step();
+  stays.step();
+  optimizer32 second = std::move(first);
+  for (int step = 1; step < 3; ++step) {
+    for (auto* each : {&m, &reference}) each->make_gradients(step);
+    second.step();
+    stays.step();
+  }
+  CHECK(same_bits(m.weights(), reference.weights()));
+  CHECK(same_bits(second.export_state(), stays.export_state()));
+  CHECK(second.report().parameters.size() == 7);
+}
+
+TEST_CASE("parameters and groups may be added between steps") {
+  model<float> m = mixed_model<float>(), alone = mixed_model<float>();
+  optimizer32 opt(eigen_backend({.threads = 1})), reference(eigen_backend({.threads = 1}));
+  for (auto* each : {&m, &alone}) each->make_gradients(0);
+  for (auto& p : m.parameters) {
+    opt.add_parameter(add_group(opt, p.options), p.name, p.view(p.weight.data()), m.gradient_of(p));
+    opt.step();
+  }
+  const std::size_t late = m.parameters.size() - 2;
+  for (std::size_t i = late; i < m.parameters.size(); ++i) {
+    auto& p = alone.parameters[i];
+    reference.add_parameter(add_group(reference, p.options), p.name, p.view(p.weight.data()), alone.gradient_of(p));
+    reference.step();
+  }
+  for (std::size_t i = late; i < m.parameters.size(); ++i)
+    CHECK(same_bits(m.parameters[i].weight, alone.parameters[i].weight));
 }

@@ -99,7 +99,7 @@ TEST_CASE("presets have the hyperparameters that their sources ship as defaults"
 
 TEST_CASE("Muon in NorMuon's words keeps every option and has no neurons") {
   muon_options muon = muon_options::moonlight();
-  muon.learning_rate = 0.125, muon.momentum = 0.5, muon.weight_decay = 0.25, muon.nesterov = false;
+  muon.learning_rate = 0.125, muon.momentum = 0.5, muon.weight_decay = 0.25;
   muon.decay = decay_form::cautious, muon.published.norm_floor = 3;
   muon.orthogonalizer = {.table = polar_express_102,
                          .form = iteration_form::gram,
@@ -110,7 +110,7 @@ TEST_CASE("Muon in NorMuon's words keeps every option and has no neurons") {
   CHECK(o.learning_rate == 0.125);
   CHECK(o.momentum == 0.5);
   CHECK(o.weight_decay == 0.25);
-  CHECK(o.nesterov == false);
+  CHECK(o.nesterov);
   CHECK(o.momentum_form == momentum_form::heavy_ball);
   CHECK(o.neuron_axis == neuron_axis::none);
   CHECK(o.scale == update_scale::match_adamw_rms);

@@ -254,6 +254,8 @@ TEST_CASE("a parameter that is removed and added again with its state goes on as
     const std::vector<float> before = p->weight;
     const std::vector<named_tensor> state = t.opt.remove_parameter(name);
     CHECK(refusal_of([&] { t.opt.freeze(name); }).is(error_code::parameter, name));
+    for (const auto& other : t.m.parameters)
+      if (other.name != name) CHECK(t.opt.export_state(other.name)[0].name == other.name + ".step");
     t.m.make_gradients(5);
     t.opt.step();
     CHECK(same_bits(p->weight, before));

@@ -227,6 +227,28 @@ TEST_CASE("measuring does not change a bit of the step, and what is not asked fo
   }
 }
 
+TEST_CASE("what is measured does not depend on when measuring began") {
+  model<float> m = mixed_model<float>(), late = mixed_model<float>();
+  optimizer<eigen_backend> opt(eigen_backend({.threads = 1})), beginning_late(eigen_backend({.threads = 1}));
+  m.add_to(opt);
+  late.add_to(beginning_late);
+  opt.set_diagnostics(true);
+  for (int step = 0; step < 2; ++step) {
+    for (auto* each : {&m, &late}) each->make_gradients(step);
+    beginning_late.set_diagnostics(step == 1);
+    opt.step();
+    beginning_late.step();
+  }
+  CHECK(same_bits(m.weights(), late.weights()));
+  for (std::size_t i = 0; i < m.parameters.size(); ++i) {
+    const parameter_report p = opt.report().parameters[i], q = beginning_late.report().parameters[i];
+    CHECK(p.spread_before == q.spread_before);
+    CHECK(p.spread_after == q.spread_after);
+    CHECK(p.orthogonality_residual == q.orthogonality_residual);
+    CHECK(p.update_norm == q.update_norm);
+  }
+}
+
 TEST_CASE("outcomes have names") {
   CHECK(name_of(outcome::moved) == "moved");
   CHECK(name_of(outcome::frozen) == "frozen");

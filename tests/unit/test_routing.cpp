@@ -57,15 +57,15 @@ TEST_CASE("depthwise and first convolutions go to AdamW") {
 }
 
 TEST_CASE("a proposal keeps the order and names every parameter, and its table shows why") {
-  const std::vector<named_shape> model = {{"wte", {63, 128}}, {"fc", {512, 128}}, {"bias", {512}}};
+  const std::vector<named_shape> model = {{"wte", {63, 128}}, {"blocks.0.fc", {512, 128}}, {"bias", {512}}};
   const std::vector<route> routes = propose_routes(model);
   REQUIRE(routes.size() == 3);
-  CHECK(routes[1].parameter.name == "fc");
+  CHECK(routes[1].parameter.name == "blocks.0.fc");
   CHECK(to_table(routes) ==
-        "parameter  shape      rule    because it is\n"
-        "wte        63 x 128   adamw   an embedding, by its name\n"
-        "fc         512 x 128  matrix  a matrix\n"
-        "bias       512        adamw   a vector or scalar\n");
+        "parameter    shape      rule    because it is\n"
+        "wte          63 x 128   adamw   an embedding, by its name\n"
+        "blocks.0.fc  512 x 128  matrix  a matrix\n"
+        "bias         512        adamw   a vector or scalar\n");
 }
 
 TEST_CASE("a proposal without a matrix is refused") {

@@ -28,8 +28,8 @@ inline std::string printable_path(const std::filesystem::path& path) {
 
 // Throws error_code::file with the path, what could not be done, and errno's text.
 [[noreturn]] inline void fail_with_errno(const std::filesystem::path& path, const char* what) {
-  const int number = errno;
-  fail(error_code::file, printable_path(path), ": ", what, ": ", std::generic_category().message(number));
+  const int code = errno;
+  fail(error_code::file, printable_path(path), ": ", what, ": ", std::generic_category().message(code));
 }
 
 // Owns one file descriptor.
@@ -129,9 +129,9 @@ class replacement_file {
       fail(error_code::file, printable_path(path_), ": expected a regular file or none to replace");
     // Names are taken only where processes were killed while writing; nobody has this many left over.
     constexpr int most_tries = 1000;
-    for (int number = 0; number < most_tries; ++number) {
+    for (int attempt = 0; attempt < most_tries; ++attempt) {
       temporary_ = path_;
-      temporary_ += ".partial-" + std::to_string(::getpid()) + "-" + std::to_string(number);
+      temporary_ += ".partial-" + std::to_string(::getpid()) + "-" + std::to_string(attempt);
       const int created =
           ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);  // less the umask
       if (created >= 0) return created;

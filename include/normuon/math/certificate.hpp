@@ -153,8 +153,8 @@ constexpr void check(const coefficient_table& table) {
 // least five unit roundoffs. Otherwise throws error_code::option; in a constant expression that doesn't compile.
 constexpr const coefficient_table& certified(const coefficient_table& table, compute_type type) {
   check(table);
-  const certificate found = certify(table);
-  if (!found.positive || !(found.margin >= margin_needed * unit_roundoff(type))) refuse_unsafe_table(table, type);
+  // A map that isn't positive has a margin of zero. Written so that a margin that isn't a number is refused.
+  if (!(certify(table).margin >= margin_needed * unit_roundoff(type))) refuse_unsafe_table(table, type);
   return table;
 }
 

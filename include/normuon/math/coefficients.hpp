@@ -61,7 +61,8 @@ struct coefficient_table {
   // - float32: the error against the plain form in float64 stays below 2e-3 where the plain form's own does. Without a
   //   restart `jordan` still keeps that, the other tables have 4e-3 to 8e-2, and `deepseek_v4` diverges.
   // - bfloat16, and float16 goes by it: singular values should stay below 1.25, but no table here does that with one
-  //   restart: a value over a flat rest of 1/20 of it makes even `jordan`, restarted before step 3, diverge at 128 rows.
+  //   restart. One large value over a flat rest of 1/20 of it makes even `jordan`, restarted before step 3, diverge at
+  //   128 rows.
   int gram_restart_fp32 = gram_not_offered;
   int gram_restart_bf16 = gram_not_offered;
 

@@ -125,7 +125,7 @@ void iterate_gram(B& b, iteration_workspace<B>& w, const iteration& it) {
 }
 
 // w.X <- the orthogonalized U, one short-side-first operand per matrix of the run; norms <- ||U||_F, sound <- ok and U's
-// norm is finite (see `load`). U is not modified.
+// entries are finite (see `load`). U is not modified.
 template <tensor_backend B>
 void newton_schulz(B& b, iteration_workspace<B>& w, const iteration& it, views U, slots norms, flags ok, flags sound) {
   if (U.empty()) return;

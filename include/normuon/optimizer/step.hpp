@@ -141,6 +141,8 @@ template <tensor_backend B>
   requires has_capture<B>
 struct step_programs<B> {
   std::optional<typename B::program> weight, change;
+
+  auto& of(write_form form) { return form == write_form::weight ? weight : change; }
 };
 
 }  // namespace normuon

@@ -70,7 +70,7 @@ template <tensor_backend B>
 struct owner {
   vectors<typename B::real> v, f, r;  // one number per neuron
   slots norms;                        // ||U||_F
-  flags sound;                        // ok and ||U||_F is finite; empty: non-finite numbers are let through
+  flags sound;                        // ok and U is finite; empty: non-finite numbers are let through
   iteration_workspace<B>* work;
 
   flags obeyed(flags ok) const { return sound.empty() ? ok : sound; }

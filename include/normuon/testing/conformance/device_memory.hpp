@@ -53,8 +53,8 @@ std::vector<compute_type> types_computed() {
 enum class layout { rows, columns, spread, backwards };
 inline constexpr int layout_count = 4;
 
-// A run of matrices, each in memory of its own. What lies around the elements is NaN in every type, so that an operation
-// which reads there is found as well.
+// A run of matrices, each in memory of its own. What lies around the elements is NaN in every type, so that an
+// operation which reads there is found as well.
 template <tensor_backend B>
 class device_matrices {
  public:

@@ -1,5 +1,5 @@
-// Laws of what is done element by element: the check of gradients, blends, momentum, the step and AdamW. They follow from
-// formulas with stated rounding, so results are compared bit for bit.
+// Laws of what is done element by element: the check of gradients, blends, momentum, the step and AdamW. They follow
+// from formulas with stated rounding, so results are compared bit for bit.
 #ifndef NORMUON_TESTING_CONFORMANCE_ELEMENT_LAWS_HPP
 #define NORMUON_TESTING_CONFORMANCE_ELEMENT_LAWS_HPP
 
@@ -81,13 +81,13 @@ void all_finite_looks_at_scaled_numbers(B& b) {
 // A flag may belong to several matrices of a run, and what a 0 protects may be absent.
 template <tensor_backend B>
 void all_finite_clears_flags_and_never_sets_them(B& b) {
-  std::vector<matrix> x = random_run({5, 7}, 4, 1);
-  x[1](4, 6) = nan;
+  std::vector<matrix> x = random_run({5, 7}, 5, 1);
+  x[1](4, 6) = nan;  // between two that are finite
   const device_matrices<B> G(b, types_taken<B>(), x);
   const device_slots<B> scale(b, column({1}));
   device_slots<B> ok(b, column({1, 1, 0}));
-  const std::vector<slot> shared = {ok[0], ok[0], ok[1], ok[2]};
-  b.all_finite(shared, G.without(3), scale[0]);
+  const std::vector<slot> shared = {ok[0], ok[0], ok[0], ok[1], ok[2]};
+  b.all_finite(shared, G.without(4), scale[0]);
   CHECK_EQ(difference(ok.get(), column({0, 1, 0})), "");
   const std::vector<slot> one = {ok[2]};
   b.all_finite(one, views(G).first(1), scale[0]);
@@ -213,7 +213,7 @@ void apply_changes_nothing_where_a_flag_protects(B& b) {
   CHECK_FALSE(W.unchanged(2));
 }
 
-// Matrices of a run may have different shapes here. Numbers too small and too large to be squared are among the gradients.
+// Matrices of a run may have different shapes here. Some gradients are too small or too large to be squared.
 template <tensor_backend B>
 void adamw_is_the_formula(B& b) {
   using real = typename B::real;
@@ -290,8 +290,7 @@ void adamw_changes_nothing_where_a_flag_protects(B& b) {
   CHECK_FALSE((change.unchanged(0) || M.unchanged(0) || V.unchanged(2)));
   CHECK_EQ(difference(change.get(1), matrix(17, 29)), "");
   b.adamw(W, W, M.without(1), V.without(1), G.without(1), steps, numbers, 1e-8, {}, norms, ok);
-  CHECK(W.unchanged(1));
-  CHECK_FALSE(W.unchanged(0));
+  CHECK((W.unchanged(1) && !W.unchanged(0)));
   CHECK(norms.get()(1, 0) == -1);
   CHECK_EQ(difference(steps.get(), column({1, 1, 1})), "");
 }

@@ -20,7 +20,7 @@ inline constexpr product_shape product_shapes[] = {
     {3, 301, 3, false},  {3, 3, 301, true},   {5, 17, 29, true},  {5, 29, 17, false},
 };
 
-// What alpha, beta and `transpose` say; C may be Y, and neither is read where beta is zero.
+// What alpha, beta and `transpose` say, in numbers of the iteration's type. C may be Y; a beta of 0 reads neither.
 template <tensor_backend B>
 void multiply_is_a_product(B& b) {
   constexpr double pairs[][2] = {{1, 0}, {1, 1}, {0.5, -2}, {-3, 0}};
@@ -50,6 +50,7 @@ void multiply_is_a_product(B& b) {
               CHECK_EQ(difference(y[i], combined(alpha, product(a[i], right), beta, added[i]),
                                   product_bound(precision_of<B>(compute), 0, alpha, a[i], right, beta, added[i])),
                        "");
+              CHECK_EQ(difference(y[i], mapped(y[i], [&](double x) { return stored_in(compute, x); })), "");
               CHECK_EQ(difference(contents(b, X, {m, k}, count)[i], a[i]), "");
               CHECK_EQ(difference(contents(b, Z, of_b, count)[i], c[i]), "");
               if (!in_place && beta != 0) CHECK_EQ(difference(contents(b, C, of_y, count)[i], added[i]), "");
@@ -138,17 +139,17 @@ void multiply_symmetric_is_a_product(B& b) {
 }
 
 // A table and the relative error, in the Frobenius norm, that its iteration may make on a backend of roundoff u.
-// simple_12 settles at 1, where its slope is 0, so that only the roundings of its last step are left: 1 to 5 were measured.
-// The slope of Jordan's table is 485 at 0 and noise grows with it, up to four roundings a step (375 u was measured); an
-// error of a quarter would be another iteration.
+// simple_12 settles at 1, where its slope is 0, so that only the roundings of its last step are left: 1 to 5 were
+// measured. The slope of Jordan's table is 485 at 0 and noise grows with it, up to four roundings a step (375 u was
+// measured); an error of a quarter would be another iteration.
 struct table_and_bound {
   const coefficient_table& table;
   double roundings, at_most;
 };
 inline constexpr table_and_bound tables[] = {{simple_12, 16, 1}, {jordan, 4 * 485, 0.25}};
 
-// U of either orientation against the iteration in double, in the plain form and, where it would be chosen, the Gram form;
-// twice, for the same bits. A strong diagonal keeps singular values away from zero.
+// U of either orientation against the iteration in double, in the plain form and, where it would be chosen, the Gram
+// form; twice, for the same bits. A strong diagonal keeps singular values away from zero.
 template <tensor_backend B>
 void newton_schulz_is_the_iteration(B& b) {
   for_each_iteration_run<B>([&](compute_type compute, extent e, index_t count, int variant) {

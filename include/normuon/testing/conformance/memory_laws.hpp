@@ -57,7 +57,7 @@ void count_adds_one(B& b) {
   CHECK_EQ(difference(counters.get(), column({2, 9, 0x1p52 + 2, 4})), "");
 }
 
-// Each task works with the backend object it is given, so that a backend which shares something between workers shows it.
+// Each task works with the backend object that it is given: what workers share and should not shows.
 template <tensor_backend B>
 void each_task_is_done_once(B& b) {
   constexpr index_t count = 100;

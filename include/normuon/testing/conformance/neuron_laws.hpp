@@ -38,6 +38,13 @@ void mean_squares_are_exact_for_constant_lines(B& b) {
       CHECK_EQ(difference(squares(x), exact), "");
     }
   });
+  // Divided, not multiplied by a reciprocal: 49 (1/49) is not 1 in double, and 61 (1/61) of 0.75^2 not that in float.
+  for (const index_t length : {49, 61})
+    for (const double x : {1.0, 0.75}) {
+      device_vectors<B, typename B::real> r(b, matrix(1, 2));
+      b.mean_squares(r, operand_of(b, {matrix(2, length, x)}, B::default_compute()), side::rows);
+      CHECK_EQ(difference(r.get(), matrix(1, 2, x * x)), "");
+    }
 }
 
 // v, f and r of one matrix, as loops over the formulas in double.

@@ -18,9 +18,19 @@ precision precision_of(compute_type compute) {
           std::min(unit_roundoff(compute), unit_roundoff(compute_type::float32))};
 }
 
-// The largest error of x I + alpha A B + beta C, entry by entry: each of its sums makes (depth + 4) rounding errors of at
-// most `sum` in what is added (Higham, "Accuracy and Stability of Numerical Algorithms", section 3.5), and what is stored
-// is rounded, once with its diagonal and once without.
+// x as an iteration in `compute` stores it.
+inline double stored_in(compute_type compute, double x) {
+  switch (compute) {
+    case compute_type::float32: return rounded_to(element_type::float32, x);
+    case compute_type::bfloat16: return rounded_to(element_type::bfloat16, x);
+    case compute_type::float16: return rounded_to(element_type::float16, x);
+    default: return x;
+  }
+}
+
+// The largest error of x I + alpha A B + beta C, entry by entry: each of its sums makes (depth + 4) rounding errors of
+// at most `sum` in what is added (Higham, "Accuracy and Stability of Numerical Algorithms", section 3.5), and what is
+// stored is rounded, once with its diagonal and once without.
 inline matrix product_bound(const precision& p, double x, double alpha, const matrix& a, const matrix& b, double beta,
                             const matrix& c) {
   const matrix added = combined(std::abs(alpha), product(magnitude(a), magnitude(b)), std::abs(beta), magnitude(c));

@@ -1,5 +1,5 @@
-// What the conformance suite compares with: naive loops in double, the bounds within which a result may differ from them,
-// and sentences that say where it does.
+// What the conformance suite compares with: naive loops in double, the bounds within which a result may differ from
+// them, and sentences that say where it does.
 #ifndef NORMUON_TESTING_CONFORMANCE_REFERENCE_HPP
 #define NORMUON_TESTING_CONFORMANCE_REFERENCE_HPP
 
@@ -34,8 +34,8 @@ matrix mapped(matrix x, F&& f) {
   return x;
 }
 
-// Numbers in (-1, 1) with 20 significant bits: more than 16-bit types hold and less than a float does, so that what enters
-// is rounded by one type and not by the other. The same for the same seed, everywhere.
+// Numbers in (-1, 1) with 20 significant bits: more than 16-bit types hold and less than a float does, so that what
+// enters is rounded by one type and not by the other. The same for the same seed, everywhere.
 inline matrix random_matrix(index_t rows, index_t cols, std::uint64_t seed) {
   std::uint64_t state = (seed + 1) * 0x9e3779b97f4a7c15u;
   return mapped(matrix(rows, cols), [&](double) {
@@ -100,8 +100,8 @@ inline matrix orthogonalized(const matrix& u, const iteration& it) {
   return tall ? transposed(x) : x;
 }
 
-// The relative error of a sum of n terms of one sign, in whatever order they are added (Higham, "Accuracy and Stability of
-// Numerical Algorithms", section 4.2), with four roundings around it.
+// The relative error of a sum of n terms of one sign, in whatever order they are added (Higham, "Accuracy and Stability
+// of Numerical Algorithms", section 4.2), with four roundings around it.
 inline double sum_error(index_t n, double unit) { return static_cast<double>(4 + n) * unit; }
 
 // True for the same bits; any NaN is any other.
