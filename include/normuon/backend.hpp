@@ -244,7 +244,7 @@ concept has_workers = requires(B& b, void (*task)(B&, int, index_t)) {
 };
 
 template <tensor_backend B>
-int workers(B& b) {
+int workers(const B& b) {
   if constexpr (has_workers<B>) return b.workers();
   else return 1;
 }
@@ -257,6 +257,13 @@ void for_each(B& b, index_t count, Task&& task) {
   else
     for (index_t i = 0; i < count; ++i) task(b, 0, i);
 }
+
+// has_shared_runs: shares(shape) says that operations on runs of such matrices, asked of the backend object itself, are done
+// by all workers together. A run that would leave workers idle is then given to it.
+template <class B>
+concept has_shared_runs = has_workers<B> && requires(const B& b) {
+  { b.shares(operand_shape{}) } -> std::same_as<bool>;
+};
 
 // has_capture: record(task) runs task(backend) once without effect, noting its operations and the tables they name, and
 // replay(program) does them with what slots and tables then hold. Such a backend never makes the host wait in a step.

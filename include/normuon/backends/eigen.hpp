@@ -6,6 +6,7 @@
 #include <Eigen/Core>
 
 #include "normuon/backends/cpu/host_backend.hpp"
+#include "normuon/backends/cpu/mixed_algebra.hpp"
 
 namespace normuon {
 
@@ -81,7 +82,7 @@ class eigen_products {
 };
 
 template <std::floating_point Real>
-using basic_eigen_backend = host_backend<Real, eigen_products>;
+using basic_eigen_backend = basic_host_backend<Real, mixed_algebra<eigen_products>>;
 
 using eigen_backend = basic_eigen_backend<float>;     // weights float, bfloat16 or float16; state and iteration float
 using eigen_backend64 = basic_eigen_backend<double>;  // weights of any type; state and iteration double

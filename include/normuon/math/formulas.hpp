@@ -148,21 +148,42 @@ struct adamw_element {
   T m, v, d;
 };
 
-// m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;  d = (m / correction1) / (sqrt(v / correction2) + eps).
-// Gradients and directions saturate at 2^63 (double: 2^511), whose square is in range: the step is finite for every finite
-// gradient. d is 0 where its divisor is. The betas are doubles, for 1 - b2 of a b2 near 1 in float has a large error.
+// x, or the number nearest to it whose square is in range: 2^63, or for double 2^511, in magnitude. At run time there is one
+// comparison, as here and below no branch may stand in a branch, for loops of it to become vector code.
 template <class T>
-constexpr adamw_element<T> adamw(T m, T v, T g, double beta1, double beta2, T correction1, T correction2, T epsilon) {
+constexpr T saturated(T x) {
   constexpr T most = static_cast<T>(std::is_same_v<T, float> ? 0x1p63 : 0x1p511);
-  const auto saturated = [](T x) { return x > most ? most : x < -most ? -most : x; };
+  if (std::is_constant_evaluated()) return x > most ? most : x < -most ? -most : x;
+  const T magnitude = std::abs(x);
+  return std::copysign(magnitude > most ? most : magnitude, x);
+}
+
+// m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2; d is v / correction2, whose square root adamw_direction takes.
+// The betas are doubles, for 1 - b2 of a b2 near 1 in float has a large error.
+template <class T>
+constexpr adamw_element<T> adamw_moments(T m, T v, T g, double beta1, double beta2, T correction2) {
   g = saturated(g);
   const T new_m = fused_multiply_add(T(beta1), m, T(1 - beta1) * g);
-  const T new_v = fused_multiply_add(T(beta2), v, T(1 - beta2) * (g * g));
-  const T ratio = new_v / correction2;
-  const T root =
-      std::is_constant_evaluated() ? static_cast<T>(square_root(static_cast<double>(ratio))) : std::sqrt(ratio);
+  const T new_v = fused_multiply_add(T(beta2), v, T(1 - beta2) * g * g);
+  return {new_m, new_v, new_v / correction2};
+}
+
+// d = (m / correction1) / (root + eps), 0 where its divisor is.
+template <class T>
+constexpr T adamw_direction(T m, T root, T correction1, T epsilon) {
   const T divisor = root + epsilon;
-  return {new_m, new_v, saturated(divisor == T(0) ? T(0) : (new_m / divisor) / correction1)};
+  if (std::is_constant_evaluated() && divisor == T(0)) return T(0);  // where a division by it is an error
+  const T d = saturated((m / divisor) / correction1);
+  return divisor == T(0) ? T(0) : d;
+}
+
+// Both: d = (m / correction1) / (sqrt(v / correction2) + eps). Gradients and directions saturate, so the step is finite for
+// every finite gradient.
+template <class T>
+constexpr adamw_element<T> adamw(T m, T v, T g, double beta1, double beta2, T correction1, T correction2, T epsilon) {
+  const adamw_element<T> e = adamw_moments(m, v, g, beta1, beta2, correction2);
+  const T root = std::is_constant_evaluated() ? static_cast<T>(square_root(static_cast<double>(e.d))) : std::sqrt(e.d);
+  return {e.m, e.v, adamw_direction(e.m, root, correction1, epsilon)};
 }
 
 }  // namespace normuon

@@ -43,11 +43,13 @@ class plan {
     make_slots(b, groups.size(), parameters);
     make_tables(b, groups, parameters, diagnostics);
     cut_runs(b, groups, limit);
+    if constexpr (has_shared_runs<B>) shared_runs = runs_to_share(b);
     make_workspaces(b, groups);
   }
 
   std::vector<matrix_plan> shapes;
-  std::vector<run> runs;  // the most expensive first, so that workers end together
+  std::vector<run> runs;        // the most expensive first, so that workers end together
+  std::size_t shared_runs = 0;  // so many of the first are done by all workers together, one after the other
 
   // One entry per parameter.
   std::vector<index_t> first, count;  // its matrices in the tables below
@@ -212,6 +214,29 @@ class plan {
     }
     std::stable_sort(runs.begin(), runs.end(), [](const run& a, const run& c) { return a.cost > c.cost; });
   }
+
+  // How many runs to share, so that the workers end earliest: each saves waiting for the last of those that are not.
+  std::size_t runs_to_share(const B& b) const {
+    const auto threads = static_cast<std::size_t>(normuon::workers(b));
+    std::size_t best = 0;
+    double earliest = 0, before = 0;  // in units of a run's cost
+    for (std::size_t shared = 0; shared <= std::min(runs.size(), 2 * threads); ++shared) {
+      if (shared > 0) {
+        const run& a = runs[shared - 1];
+        if (a.shape < 0) break;
+        const matrix_plan& p = shapes[static_cast<std::size_t>(a.shape)];
+        const auto [s, l] = std::minmax(p.factors.rows, p.factors.cols);
+        if (!b.shares({s, l, a.count, p.iteration.compute})) break;
+        before += a.cost / static_cast<double>(threads) * price_of_sharing;
+      }
+      std::vector<double> load(threads, before);
+      for (std::size_t i = shared; i < runs.size(); ++i) *std::min_element(load.begin(), load.end()) += runs[i].cost;
+      const double end = *std::max_element(load.begin(), load.end());
+      if (shared == 0 || end < earliest) best = shared, earliest = end;
+    }
+    return best;
+  }
+  static constexpr double price_of_sharing = 1.05;  // threads that meet after every product
 
   index_t run_length(B& b, const std::vector<group>& groups, std::size_t i, std::size_t limit) const {
     const auto [s, l] = std::minmax(W[i].rows, W[i].cols);

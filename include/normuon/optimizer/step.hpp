@@ -56,13 +56,17 @@ class stepper {
   // Moves all parameters. progress[i] of run i is 1 from its beginning, 2 from its end.
   void move(B& b, std::vector<std::uint8_t>& progress) {
     b.count(p_.parameter_counter, p_.parameter_ok);
-    for_each(b, static_cast<index_t>(p_.runs.size()), [&, this](B& worker, int index, index_t i) {
-      const run& a = p_.runs[static_cast<std::size_t>(i)];
+    const auto move_run = [&, this](B& worker, int index, std::size_t i) {
+      const run& a = p_.runs[i];
       if (!may_move(a)) return;
-      progress[static_cast<std::size_t>(i)] = 1;
+      progress[i] = 1;
       if (a.shape < 0) move_elements(worker, a);
       else move_matrices(worker, p_.workspaces[static_cast<std::size_t>(index)], a);
-      progress[static_cast<std::size_t>(i)] = 2;
+      progress[i] = 2;
+    };
+    for (std::size_t i = 0; i < p_.shared_runs; ++i) move_run(b, 0, i);
+    for_each(b, static_cast<index_t>(p_.runs.size() - p_.shared_runs), [&, this](B& worker, int index, index_t i) {
+      move_run(worker, index, p_.shared_runs + static_cast<std::size_t>(i));
     });
   }
 

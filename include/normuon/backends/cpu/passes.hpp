@@ -5,6 +5,10 @@
 
 #include <limits>
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 #include "normuon/backend.hpp"
 #include "normuon/backends/cpu/lines.hpp"
 
@@ -18,9 +22,9 @@ bool all_finite(const matrix_view& G, Real scale) {
   const line_order order = line_order::as_stored(G);
   for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
     const Real* g = read<Real>({G, order, line, first, n}, g_buffer);
-    bool all = true;
-    for (index_t k = 0; k < n; ++k) all &= is_finite(scale * g[k]);
-    finite &= all;
+    std::uint32_t found = 0;  // as wide as a number, which lets compilers make vector code
+    for (index_t k = 0; k < n; ++k) found |= is_finite(scale * g[k]) ? 0U : 1U;
+    finite &= found == 0;
   });
   return finite;
 }
@@ -80,6 +84,22 @@ void write_zeros(const matrix_view& out) {
   });
 }
 
+// x_k <- sqrt(x_k). std::sqrt may have to set errno, which keeps compilers from making vector code of it.
+inline void square_roots(float* x, index_t n) {
+  index_t k = 0;
+#if defined(__SSE2__)
+  for (; k + 4 <= n; k += 4) _mm_storeu_ps(x + k, _mm_sqrt_ps(_mm_loadu_ps(x + k)));
+#endif
+  for (; k < n; ++k) x[k] = std::sqrt(x[k]);
+}
+inline void square_roots(double* x, index_t n) {
+  index_t k = 0;
+#if defined(__SSE2__)
+  for (; k + 2 <= n; k += 2) _mm_storeu_pd(x + k, _mm_sqrt_pd(_mm_loadu_pd(x + k)));
+#endif
+  for (; k < n; ++k) x[k] = std::sqrt(x[k]);
+}
+
 // The numbers of one AdamW step, as the formula takes them.
 template <class Real>
 struct adamw_step {
@@ -100,10 +120,13 @@ double adamw(const matrix_view& out, const matrix_view& W, const matrix_view& M,
     const Real* v = read<Real>({V, order, line, first, n}, v_buffer);
     const Real* g = read<Real>({G, order, line, first, n}, g_buffer);
     for (index_t k = 0; k < n; ++k) {
-      const adamw_element<Real> e =
-          adamw(m[k], v[k], s.gradient_scale * g[k], s.beta1, s.beta2, s.correction1, s.correction2, s.epsilon);
+      const adamw_element<Real> e = adamw_moments(m[k], v[k], s.gradient_scale * g[k], s.beta1, s.beta2, s.correction2);
       new_m[k] = e.m, new_v[k] = e.v, d[k] = e.d;
-      new_w[k] = updated(w[k], e.d, s.rate, s.decay, formula);
+    }
+    square_roots(d, n);
+    for (index_t k = 0; k < n; ++k) {
+      d[k] = adamw_direction(new_m[k], d[k], s.correction1, s.epsilon);
+      new_w[k] = updated(w[k], d[k], s.rate, s.decay, formula);
     }
     write<Real>({M, order, line, first, n}, new_m);
     write<Real>({V, order, line, first, n}, new_v);

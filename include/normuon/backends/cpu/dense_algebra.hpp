@@ -1,0 +1,130 @@
+// The operations of the iteration on plain matrices, for host_backend: a third party's `multiply` is all it needs.
+#ifndef NORMUON_BACKENDS_CPU_DENSE_ALGEBRA_HPP
+#define NORMUON_BACKENDS_CPU_DENSE_ALGEBRA_HPP
+
+#include "normuon/backends/cpu/dense_operand.hpp"
+#include "normuon/backends/cpu/options.hpp"
+
+namespace normuon {
+
+// Products on column-major matrices of T, float or double, leading dimensions as short as they can be:
+//   multiply(Y, m, n, k, alpha, A, B, transpose): Y (m x n) += alpha A (m x k) B (k x n), where `transpose` says that B
+//   lies there as n x k and B^T is meant. Y is neither A nor B.
+//   reserve<T>(n, k): memory for products of up to n columns and depth k is made now, so that multiply makes none.
+template <class Products>
+concept host_products =
+    std::copyable<Products> && requires(Products& p, float* y, const float* a, double* z, const double* b) {
+      p.multiply(y, index_t{}, index_t{}, index_t{}, float{}, a, a, bool{});
+      p.multiply(z, index_t{}, index_t{}, index_t{}, double{}, b, b, bool{});
+      p.template reserve<float>(index_t{}, index_t{});
+      p.template reserve<double>(index_t{}, index_t{});
+    };
+
+// multiply_lower: the same for a square Y, of which only the lower triangle has to be computed.
+template <class Products>
+concept has_lower_products = requires(Products& p, float* y, const float* a, double* z, const double* b) {
+  p.multiply_lower(y, index_t{}, index_t{}, float{}, a, a, bool{});
+  p.multiply_lower(z, index_t{}, index_t{}, double{}, b, b, bool{});
+};
+
+template <host_products Products>
+class dense_algebra {
+ public:
+  using operand = dense_operand;
+
+  explicit dense_algebra(const cpu_options& = {}) {}
+  dense_algebra(const Products& products) : products_(products) {}
+
+  std::size_t bytes(const operand_shape& shape) const { return operand::bytes(shape); }
+  bool shares(const operand_shape&) const { return false; }
+  void resize(operand& X, const operand_shape& shape) { X.resize(shape); }
+  void reserve(const operand_shape& shape) {
+    if (shape.compute == compute_type::float64) products_.template reserve<double>(shape.cols, shape.rows);
+    else products_.template reserve<float>(shape.cols, shape.rows);
+  }
+
+  template <class Real>
+  void load(operand& X, index_t i, const matrix_view& U, double unit, double factor) {
+    X.with_stored_type([&]<class T>(T) { load_matrix<Real, T>(X, i, U, unit, factor); });
+  }
+
+  void clear(operand& X, index_t i) {
+    X.with_stored_type([&]<class T>(T) { std::fill_n(X.matrix<T>(i), X.shape().rows * X.shape().cols, T(0)); });
+  }
+
+  template <class Lanes>
+  void multiply(Lanes&, operand& Y, double alpha, const operand& A, const operand& B, bool transpose, double beta,
+                const operand& C) {
+    for_each_stored<false>(Y, [&]<class T>(index_t i, T* y) {
+      start_sum(y, T(beta), C.matrix<T>(i), Y.shape().rows * Y.shape().cols);
+      products_.multiply(y, Y.shape().rows, Y.shape().cols, A.shape().cols, T(alpha), A.matrix<T>(i), B.matrix<T>(i),
+                         transpose);
+    });
+  }
+
+  // Y <- x I + alpha A B + beta C for a product known to be symmetric.
+  template <class Lanes>
+  void multiply_symmetric(Lanes&, operand& Y, double x, double alpha, const operand& A, const operand& B,
+                          bool transpose, double beta, const operand& C)
+    requires has_lower_products<Products>
+  {
+    const index_t s = Y.shape().rows;
+    for_each_stored<true>(Y, [&]<class T>(index_t i, T* y) {
+      start_sum(y, T(beta), C.matrix<T>(i), s * s);
+      products_.multiply_lower(y, s, A.shape().cols, T(alpha), A.matrix<T>(i), B.matrix<T>(i), transpose);
+      if (x != 0) add_to_diagonal(y, s, T(x));
+    });
+  }
+
+  void add_identity(operand& P, double x) {
+    for_each_stored<false>(P, [&]<class T>(index_t, T* p) { add_to_diagonal(p, P.shape().rows, T(x)); });
+  }
+
+  template <class Real>
+  void mean_squares(Real* r, const operand& X, index_t i, side neurons) const {
+    X.with_stored_type([&]<class T>(T) { mean_squares_of<Real, T>(r, X, i, neurons); });
+  }
+
+  // Calls f(row, first, n, d) for all chunks of D = diag(factor) X_i, or X_i diag(factor), as rows of the user's matrix;
+  // d holds n reals, each rounded once.
+  template <class Real, class F>
+  void for_each_scaled_chunk(const operand& X, index_t i, bool tall, side neurons, const Real* factor, F&& f) const {
+    X.with_stored_type([&]<class T>(T) { normuon::for_each_scaled_chunk<Real, T>(X, i, tall, neurons, factor, f); });
+  }
+
+ private:
+  // Calls f(i, y) for every matrix y of Y, then rounds y to the type of the iteration; mirrors it first where asked.
+  template <bool mirrored, class F>
+  void for_each_stored(operand& Y, F&& f) {
+    const operand_shape& shape = Y.shape();
+    Y.with_stored_type([&]<class T>(T) {
+      for (index_t i = 0; i < shape.count; ++i) {
+        T* const y = Y.matrix<T>(i);
+        f(i, y);
+        if (shape.compute == compute_type::bfloat16)
+          for (index_t k = 0; k < shape.rows * shape.cols; ++k) y[k] = rounded<T>(y[k], shape.compute);
+        if constexpr (mirrored)
+          for (index_t c = 0; c < shape.rows; ++c)
+            for (index_t r = c + 1; r < shape.rows; ++r) y[r * shape.rows + c] = y[c * shape.rows + r];
+      }
+    });
+  }
+
+  template <class T>
+  static void start_sum(T* y, T beta, const T* c, index_t count) {
+    if (beta == T(0)) std::fill_n(y, count, T(0));
+    else
+      for (index_t k = 0; k < count; ++k) y[k] = beta * c[k];
+  }
+
+  template <class T>
+  static void add_to_diagonal(T* p, index_t n, T x) {
+    for (index_t k = 0; k < n; ++k) p[k * n + k] += x;
+  }
+
+  Products products_;
+};
+
+}  // namespace normuon
+
+#endif

@@ -1,0 +1,75 @@
+// Which packed kernel computes: a pure function of the processor's features and maker, so that bits never depend on a
+// measurement. The environment's NORMUON_CPU may name a lesser one; a name may also be asked for (cpu_options).
+#ifndef NORMUON_BACKENDS_CPU_DISPATCH_HPP
+#define NORMUON_BACKENDS_CPU_DISPATCH_HPP
+
+#include <cstdlib>
+#include <utility>
+
+#include "normuon/backends/cpu/options.hpp"
+#include "normuon/backends/cpu/tiles/portable.hpp"
+#include "normuon/errors.hpp"
+#include "normuon/math/formulas.hpp"
+#if defined(__x86_64__)
+#include "normuon/backends/cpu/tiles/avx2.hpp"
+#include "normuon/backends/cpu/tiles/avx512.hpp"
+#endif
+
+namespace normuon {
+
+// True where this processor, and its operating system, can run the path.
+inline bool runs_here(cpu_path path) {
+#if defined(__x86_64__)
+  switch (path) {
+    case cpu_path::avx2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    case cpu_path::avx512: return __builtin_cpu_supports("avx512f") && runs_here(cpu_path::avx2);
+    case cpu_path::avx512_bf16:
+      return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vl") && runs_here(cpu_path::avx512);
+    default: return true;
+  }
+#else
+  return path <= cpu_path::portable;
+#endif
+}
+
+// The best path of this processor. vdpbf16ps does twice the work of an fp32 FMA on AMD's Zen 4 and later, and half of it on
+// Intel's (docs/results.md), so there bfloat16 is computed as rounded floats.
+inline cpu_path best_path() {
+#if defined(__x86_64__)
+  if (runs_here(cpu_path::avx512_bf16) && __builtin_cpu_is("amd")) return cpu_path::avx512_bf16;
+  if (runs_here(cpu_path::avx512)) return cpu_path::avx512;
+  if (runs_here(cpu_path::avx2)) return cpu_path::avx2;
+#endif
+  return cpu_path::portable;
+}
+
+// `wanted`, or for automatic the best path, lowered to what NORMUON_CPU names.
+// Throws where the processor can't run it, or the environment's name is none.
+inline cpu_path chosen_path(cpu_path wanted) {
+  if (wanted != cpu_path::automatic) {
+    if (!runs_here(wanted)) fail(error_code::option, "this processor can't run the path ", name_of(wanted));
+    return wanted;
+  }
+  const cpu_path best = best_path();
+  const char* const lowered = std::getenv("NORMUON_CPU");
+  if (lowered == nullptr || *lowered == '\0') return best;
+  for (std::size_t i = 1; i < cpu_path_names.size(); ++i)
+    if (cpu_path_names[i] == lowered) return std::min(best, static_cast<cpu_path>(i));
+  fail(error_code::option, "NORMUON_CPU names no path: expected portable, avx2, avx512 or avx512_bf16, got ", lowered);
+}
+
+// Calls f.operator()<K>() with the kernel of a path and type of the iteration.
+template <class F>
+decltype(auto) with_kernel(cpu_path path, compute_type compute, F&& f) {
+#if defined(__x86_64__)
+  if (path == cpu_path::avx512_bf16 && compute == compute_type::bfloat16)
+    return f.template operator()<avx512_bf16_tile>();
+  if (path >= cpu_path::avx512) return f.template operator()<avx512_tile>();
+  if (path == cpu_path::avx2) return f.template operator()<avx2_tile>();
+#endif
+  return f.template operator()<portable_tile>();
+}
+
+}  // namespace normuon
+
+#endif

@@ -1,0 +1,130 @@
+// The operations of the iteration on packed operands, for host_backend. float64 has no packed kernel.
+#ifndef NORMUON_BACKENDS_CPU_PACKED_ALGEBRA_HPP
+#define NORMUON_BACKENDS_CPU_PACKED_ALGEBRA_HPP
+
+#include "normuon/backend.hpp"
+#include "normuon/backends/cpu/packed_operand.hpp"
+
+namespace normuon {
+
+class packed_algebra {
+ public:
+  using operand = packed_operand;
+
+  explicit packed_algebra(const cpu_options& options = {}) : path_(chosen_path(options.path)) {}
+
+  std::size_t bytes(const operand_shape& shape) const { return operand::bytes(shape, path_); }
+  bool shares(const operand_shape&) const { return true; }
+  void resize(operand& X, const operand_shape& shape) { X.resize(shape, path_); }
+  void reserve(const operand_shape&) {}
+
+  template <class Real>
+  void load(operand& X, index_t i, const matrix_view& U, double unit, double factor) {
+    X.set_symmetric(false);
+    X.with_kernel_of(
+        [&]<class K> { pack<K, Real>(as_seen(X.matrix<K>(i), U.rows > U.cols), U, unit, factor, X.rounds<K>()); });
+  }
+
+  void clear(operand& X, index_t i) {
+    X.set_symmetric(false);
+    X.with_kernel_of([&]<class K> {
+      const packed_matrix<K> M = X.matrix<K>(i);
+      std::fill_n(M.right, 2 * M.right_cells() * M.cols, typename K::cell{});
+    });
+  }
+
+  template <class Lanes>
+  void multiply(Lanes& lanes, operand& Y, double alpha, const operand& A, const operand& B, bool transpose, double beta,
+                const operand& C) {
+    Y.with_kernel_of([&]<class K> {
+      for (index_t i = 0; i < Y.shape().count; ++i) {
+        const packed_matrix<K> a = A.matrix<K>(i), b = B.matrix<K>(i), c = C.matrix<K>(i);
+        const finish<K> end{.alpha = float(alpha), .beta = float(beta), .C = &c, .rounds = Y.rounds<K>()};
+        packed_product<K>(lanes, Y.matrix<K>(i, false), a.left, transpose ? b.left : b.right, a.left_cells(), end);
+      }
+    });
+    Y.set_symmetric(false);
+  }
+
+  template <class Lanes>
+  void multiply_symmetric(Lanes& lanes, operand& Y, double x, double alpha, const operand& A, const operand& B,
+                          bool transpose, double beta, const operand& C) {
+    Y.with_kernel_of([&]<class K> {
+      for (index_t i = 0; i < Y.shape().count; ++i) {
+        const packed_matrix<K> a = A.matrix<K>(i), b = B.matrix<K>(i), c = C.matrix<K>(i);
+        const finish<K> end{float(alpha), float(beta), &c, float(x), Y.shape().rows, Y.rounds<K>()};
+        packed_symmetric_product<K>(lanes, Y.matrix<K>(i, true), a.left, transpose ? b.left : b.right, a.left_cells(),
+                                    end);
+      }
+    });
+    Y.set_symmetric(true);
+  }
+
+  void add_identity(operand& P, double x) {
+    P.with_kernel_of([&]<class K> {
+      for (index_t i = 0; i < P.shape().count; ++i) {
+        const packed_matrix<K> p = P.matrix<K>(i);
+        for (index_t k = 0; k < P.shape().rows; ++k) {
+          auto& cell = *p.right_at(k, k);
+          float sum = K::number(cell, k) + static_cast<float>(x);
+          if (P.rounds<K>()) sum = static_cast<float>(bfloat16(sum));
+          cell = K::with_number(cell, k, sum);
+          auto& mirrored = *p.left_at(k, k);
+          mirrored = K::with_number(mirrored, k, sum);
+        }
+      }
+    });
+  }
+
+  template <class Real>
+  void mean_squares(Real* r, const operand& X, index_t i, side neurons) const {
+    X.with_kernel_of([&]<class K> {
+      const bool across = neurons == side::cols;
+      const index_t lines = across ? X.shape().cols : X.shape().rows, length = across ? X.shape().rows : X.shape().cols;
+      ordered_sum sums[rows_of_door];
+      for_each_unpacked_block<K>(
+          as_seen(X.matrix<K>(i), across), lines, length,
+          [&](index_t i0, index_t height, index_t j0, index_t n, const float(&block)[rows_of_door][columns_of_door]) {
+            for (index_t k = 0; k < height; ++k) {
+              if (j0 == 0) sums[k] = {};
+              sums[k].add_squares(block[k], n);
+              if (j0 + n == length) r[i0 + k] = static_cast<Real>(sums[k].value() / static_cast<double>(length));
+            }
+          });
+    });
+  }
+
+  // Calls f(row, first, n, d) for all chunks of D = diag(factor) X_i, or X_i diag(factor), as rows of the user's matrix;
+  // d holds n reals, each rounded once.
+  template <class Real, class F>
+  void for_each_scaled_chunk(const operand& X, index_t i, bool tall, side neurons, const Real* factor, F&& f) const {
+    X.with_kernel_of([&]<class K> {
+      const bool factor_by_row = (neurons == side::rows) != tall;
+      Real d[columns_of_door];
+      for_each_unpacked_block<K>(
+          as_seen(X.matrix<K>(i), tall), tall ? X.shape().cols : X.shape().rows, tall ? X.shape().rows : X.shape().cols,
+          [&](index_t i0, index_t height, index_t j0, index_t n, const float(&block)[rows_of_door][columns_of_door]) {
+            for (index_t k = 0; k < height; ++k) {
+              if (factor_by_row)
+                for (index_t j = 0; j < n; ++j) d[j] = factor[i0 + k] * static_cast<Real>(block[k][j]);
+              else
+                for (index_t j = 0; j < n; ++j) d[j] = factor[j0 + j] * static_cast<Real>(block[k][j]);
+              f(i0 + k, j0, n, static_cast<const Real*>(d));
+            }
+          });
+    });
+  }
+
+ private:
+  // A matrix as the user sees it: the forms of a transposed matrix are each other's.
+  template <class K>
+  static packed_matrix<K> as_seen(const packed_matrix<K>& M, bool transposed) {
+    return transposed ? packed_matrix<K>{M.left, M.right, M.cols, M.rows} : M;
+  }
+
+  cpu_path path_;
+};
+
+}  // namespace normuon
+
+#endif

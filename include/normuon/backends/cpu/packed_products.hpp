@@ -1,0 +1,115 @@
+// Products of packed matrices. A matrix of the iteration lives in panels only (tiles/tile.hpp), written by the last act of
+// the product that makes it, so nothing is ever packed before a product. Each number of a result is summed by one thread,
+// over the whole of k in order: bits depend on the kernel, and neither on threads nor on how the work is cut.
+#ifndef NORMUON_BACKENDS_CPU_PACKED_PRODUCTS_HPP
+#define NORMUON_BACKENDS_CPU_PACKED_PRODUCTS_HPP
+
+#include <algorithm>
+
+#include "normuon/backends/cpu/tiles/tile.hpp"
+
+namespace normuon {
+
+constexpr index_t round_up(index_t n, index_t to) { return (n + to - 1) / to * to; }
+
+// One matrix in both forms, its sides rounded up to whole panels with zeros. A symmetric one may have one form for both.
+template <tile_kernel K>
+struct packed_matrix {
+  using cell = typename K::cell;
+  cell* right = nullptr;
+  cell* left = nullptr;
+  index_t rows = 0, cols = 0;  // multiples of K::width
+
+  index_t right_cells() const { return rows / K::depth; }  // of a panel, along k
+  index_t left_cells() const { return cols / K::depth; }
+  cell* right_at(index_t i, index_t j) const {
+    return right + (j / K::width * right_cells() + i / K::depth) * K::width + j % K::width;
+  }
+  cell* left_at(index_t i, index_t j) const {
+    return left + (i / K::width * left_cells() + j / K::depth) * K::width + i % K::width;
+  }
+};
+
+// What becomes of a sum before it is stored: alpha times it, plus beta C, plus x on the first `diagonal` places of the
+// diagonal; rounded to bfloat16 where `rounds` says so.
+template <tile_kernel K>
+struct finish {
+  float alpha = 1, beta = 0;
+  const packed_matrix<K>* C = nullptr;
+  float x = 0;
+  index_t diagonal = 0;
+  bool rounds = false;
+
+  void operator()(float* tile, index_t i, index_t j, index_t panels) const {
+    if (beta != 0) {
+      K::combine(tile, alpha, beta, C->right_at(i, j), C->right_cells() * K::width, panels);
+    } else if (alpha != 1) {
+      for (index_t k = 0; k < K::rows * K::columns; ++k) tile[k] *= alpha;
+    }
+    if (x != 0)
+      for (index_t k = std::max(i, j); k < std::min({diagonal, i + K::rows, j + panels * K::width}); ++k)
+        tile[(k - i) * K::columns + k - j] += x;
+    if (rounds)
+      for (index_t k = 0; k < K::rows * K::columns; ++k) tile[k] = static_cast<float>(bfloat16(tile[k]));
+  }
+};
+
+// Rows that a task takes of a block of columns: enough to use the columns again, few enough to share them out.
+inline constexpr index_t rows_of_task = 192;
+
+// Y <- the finished L R, where L is the left form of a matrix with as many rows as Y, R the right form of one with as many
+// columns, both `cells` deep. Y is neither. lanes.for_each(count, task) calls task(i) for each i below count, at once or not.
+template <tile_kernel K, class Lanes>
+void packed_product(Lanes& lanes, const packed_matrix<K>& Y, const typename K::cell* L, const typename K::cell* R,
+                    index_t cells, const finish<K>& end) {
+  const index_t row_tasks = (Y.rows + rows_of_task - 1) / rows_of_task;
+  lanes.for_each((Y.cols + K::columns - 1) / K::columns * row_tasks, [&](index_t task) {
+    alignas(64) float tile[K::rows * K::columns];
+    const index_t j = task / row_tasks * K::columns, first = task % row_tasks * rows_of_task;
+    const index_t panels = std::min(K::panels, (Y.cols - j) / K::width);
+    for (index_t i = first; i < std::min(Y.rows, first + rows_of_task); i += K::rows) {
+      K::product(tile, cells, L + i / K::width * cells * K::width + i % K::width, R + j * cells, cells * K::width,
+                 panels);
+      end(tile, i, j, panels);
+      K::pack_right(Y.right_at(i, j), Y.right_cells() * K::width, tile, panels);
+      K::pack_left(Y.left_at(i, j), tile, panels);
+    }
+  });
+}
+
+// The same for a result known to be symmetric, in one form: the lower triangle is computed and mirrored.
+template <tile_kernel K, class Lanes>
+void packed_symmetric_product(Lanes& lanes, const packed_matrix<K>& Y, const typename K::cell* L,
+                              const typename K::cell* R, index_t cells, const finish<K>& end) {
+  const index_t n = Y.rows, row_tasks = (n + rows_of_task - 1) / rows_of_task;
+  const index_t stride = Y.right_cells() * K::width;
+  lanes.for_each((n + K::columns - 1) / K::columns * row_tasks, [&](index_t task) {
+    alignas(64) float block[K::columns * K::columns];  // a block on the diagonal, or one tile
+    const index_t j = task / row_tasks * K::columns, panels = std::min(K::panels, (n - j) / K::width);
+    // Tasks of a block of columns begin at its diagonal.
+    const index_t first = j + task % row_tasks * rows_of_task, last = std::min(n, first + rows_of_task);
+    const auto compute = [&](float* tile, index_t i) {
+      K::product(tile, cells, L + i / K::width * cells * K::width + i % K::width, R + j * cells, cells * K::width,
+                 panels);
+      end(tile, i, j, panels);
+    };
+    index_t i = first;
+    if (i == j && i < last) {
+      const index_t side = panels * K::width;
+      for (; i < j + side; i += K::rows) compute(block + (i - j) * K::columns, i);
+      for (index_t c = 1; c < side; ++c)
+        for (index_t r = 0; r < c; ++r) block[r * K::columns + c] = block[c * K::columns + r];
+      for (index_t k = 0; k < side; k += K::rows)
+        K::pack_right(Y.right_at(j + k, j), stride, block + k * K::columns, panels);
+    }
+    for (; i < last; i += K::rows) {
+      compute(block, i);
+      K::pack_right(Y.right_at(i, j), stride, block, panels);
+      K::pack_left(Y.left_at(i, j), block, panels);  // the mirror image, as Y.left is Y.right
+    }
+  });
+}
+
+}  // namespace normuon
+
+#endif
