@@ -36,7 +36,7 @@ class failing_backend {
  public:
   using real = float;
   using memory = host_memory;
-  using operand = dense_operand;
+  using operand = eigen_backend::operand;
 
   failing_backend(std::shared_ptr<operation_counter> counter, int threads)
       : counter_(std::move(counter)),

@@ -37,11 +37,16 @@ struct run_of {
                   watched ? flags(sounds) : flags());
   }
   // Matrix i of the result, as the user's matrix lies.
-  matrix result(index_t i) const {
-    const index_t s = work.X.shape().rows, l = work.X.shape().cols;
-    const real* x = work.X.template matrix<real>(i);
-    const matrix O = filled(s, l, [&](index_t r, index_t c) { return static_cast<double>(x[c * s + r]); });
-    return U[0].rows > U[0].cols ? transposed(O) : O;
+  matrix result(index_t i) {
+    const index_t m = U[0].rows, n = U[0].cols;
+    std::vector<std::vector<real>> out(U.size(), std::vector<real>(static_cast<std::size_t>(m * n)));
+    std::vector<real> ones(static_cast<std::size_t>(m), 1);
+    std::vector<matrix_view> D;
+    for (std::vector<real>& o : out) D.push_back(row_major(o.data(), m, n));
+    const std::vector<real*> factors(U.size(), ones.data());
+    backend.store_scaled(D, {factors, m}, work.X, side_of_neurons(neuron_axis::rows, m, n), {});
+    const std::vector<real>& o = out[static_cast<std::size_t>(i)];
+    return filled(m, n, [&](index_t r, index_t c) { return static_cast<double>(o[static_cast<std::size_t>(r * n + c)]); });
   }
   B backend{cpu_options{.threads = 1}};
 };

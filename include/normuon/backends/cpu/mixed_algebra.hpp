@@ -11,6 +11,8 @@ struct mixed_operand {
   dense_operand dense;
   packed_operand packed;
   bool is_packed = false;
+
+  const operand_shape& shape() const { return is_packed ? packed.shape() : dense.shape(); }
 };
 
 template <host_products Products>
