@@ -67,16 +67,16 @@ void for_each_key(setup& s, F&& f) {
         }
         if constexpr (requires { o.neuron_axis; }) f("neuron_axis", o.neuron_axis);
         if constexpr (requires { o.orthogonalizer; }) {
-          restart_step restart{o.orthogonalizer.restart};
+          restart_list restarts{o.orthogonalizer.restarts};
           f("nesterov", o.nesterov);
           f("momentum_form", o.momentum_form);
           f("orthogonalizer", o.orthogonalizer.table);
           f("form", o.orthogonalizer.form);
-          f("restart", restart);
+          f("restart", restarts);
           f("norm_guard", o.orthogonalizer.guard);
           f("compute", o.orthogonalizer.compute);
           f("scale", o.scale);
-          o.orthogonalizer.restart = restart.number;
+          o.orthogonalizer.restarts = restarts.steps;
         } else {
           offer_only(f, "nesterov", false);
           offer_only(f, "momentum_form", momentum_form::ema);

@@ -24,8 +24,8 @@ struct series {
   double at(std::size_t step) const { return numbers[numbers.size() == 1 ? 0 : step]; }
 };
 
-struct restart_step {
-  int number = -1;  // as in orthogonalizer_options
+struct restart_list {
+  std::optional<normuon::restart_steps> steps;  // as in orthogonalizer_options
 };
 
 struct thread_count {
@@ -155,15 +155,30 @@ struct kind<series> {
 };
 
 template <>
-struct kind<restart_step> {
-  static std::string expected() { return "a step index, none or auto"; }
-  static bool read(std::string_view text, restart_step& x) {
-    if (text == "auto" || text == "none") x.number = text == "auto" ? -1 : 0;
-    else return read_number(text, x.number) && x.number >= 0;
+struct kind<restart_list> {
+  static std::string expected() {
+    return fmt::format("a step index from 1 to {}, a comma list of them, none or auto", normuon::restart_steps::most);
+  }
+  static bool read(std::string_view text, restart_list& x) {
+    x.steps.reset();
+    if (text == "auto") return true;
+    x.steps.emplace();
+    if (text == "none") return true;
+    for (std::size_t begin = 0, end = 0; end != text.npos; begin = end + 1) {
+      end = text.find(',', begin);
+      int step = 0;
+      if (!read_number(text.substr(begin, end - begin), step) || step < 1 || step > normuon::restart_steps::most)
+        return false;
+      x.steps->add(step);
+    }
     return true;
   }
-  static std::string print(restart_step x) {
-    return x.number == -1 ? "auto" : x.number == 0 ? "none" : std::to_string(x.number);
+  static std::string print(const restart_list& x) {
+    if (!x.steps) return "auto";
+    std::vector<int> steps;
+    for (int step = 1; step <= x.steps->last(); ++step)
+      if (x.steps->contains(step)) steps.push_back(step);
+    return steps.empty() ? "none" : fmt::format("{}", fmt::join(steps, ","));
   }
 };
 

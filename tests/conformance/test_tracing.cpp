@@ -38,11 +38,11 @@ TEST_CASE(
 }
 
 TEST_CASE("the Gram form makes two products as long as the matrix from one restart to the next") {
-  for (const int restart : {0, 3}) {
+  for (const restart_steps& restarts : {restart_steps{}, restart_steps{3}, restart_steps{2, 4}}) {
     normuon_options o;
-    o.orthogonalizer = {.form = iteration_form::gram, .restart = restart};
+    o.orthogonalizer = {.form = iteration_form::gram, .restarts = restarts};
     // Of the five steps, those that don't begin a section take a product for Q; those that don't end one, two for A.
-    const int sections = restart == 0 ? 1 : 2;
+    const int sections = restarts.empty() ? 1 : restarts.contains(3) ? 2 : 3;
     int grams = 0, polynomials = 0, symmetric = 0, general = 0;
     for (const traced_product& p : products_of(o, false)) {
       const bool is_long = p.cols == 29 || p.depth == 29;

@@ -181,7 +181,7 @@ TEST_CASE("every key of --set changes the run or, where it only says how to comp
   CHECK(W("dion", {}) != W("dion", {"momentum_form=ema"}));
   CHECK(W("paper", {"scale=keep_norm*sqrt_max_1_ratio"}) == W("paper", {"scale=keep_norm"}));
   CHECK(W("reference", {}) != W("reference", {"norm_guard=as_published"}));
-  for (const char* key : {"form=plain", "restart=2", "form=gram restart=none"}) {
+  for (const char* key : {"form=plain", "restart=2", "restart=2,4", "form=gram restart=none"}) {
     CAPTURE(key);
     std::istringstream words(key);
     std::vector<std::string> keys;

@@ -40,7 +40,7 @@ inline double iteration_tolerance(compute_type compute, const coefficient_table&
   // is no steeper than its scalar map. Five to ten steps of three products add to 0.6 - 3 such errors, to 10 where most
   // singular values are noise; 20 leaves room for other compilers and orders of sums. A Gram form that never forms A anew
   // lets noise grow with every factor: to 76 for singular values of 1/i^2, i up to 32, in either type.
-  const bool grows = form != iteration_form::plain && table.gram_restart_fp32 == 0;
+  const bool grows = form != iteration_form::plain && table.gram_restarts_fp32 == restart_steps{};
   const double errors = grows ? 150 : 20;
   switch (compute) {
     case compute_type::float64: return errors * tolerance<double>::u * slope_of(table);

@@ -46,7 +46,8 @@ struct run_of {
     const std::vector<real*> factors(U.size(), ones.data());
     backend.store_scaled(D, {factors, m}, work.X, side_of_neurons(neuron_axis::rows, m, n), {});
     const std::vector<real>& o = out[static_cast<std::size_t>(i)];
-    return filled(m, n, [&](index_t r, index_t c) { return static_cast<double>(o[static_cast<std::size_t>(r * n + c)]); });
+    return filled(m, n,
+                  [&](index_t r, index_t c) { return static_cast<double>(o[static_cast<std::size_t>(r * n + c)]); });
   }
   B backend{cpu_options{.threads = 1}};
 };
@@ -64,33 +65,36 @@ TEST_CASE("the Gram form is chosen from an aspect of 1.25 on, either way round")
 
 TEST_CASE("a table that has no safe Gram form for the type is iterated plainly, unless a restart is given") {
   const orthogonalizer_options narrow{.table = polar_express_102, .compute = compute_type::bfloat16};
-  REQUIRE(polar_express_102.gram_restart_bf16 == gram_not_offered);
+  REQUIRE(!polar_express_102.gram_restarts_bf16);
   CHECK_FALSE(decided(narrow, 10, 100).gram);
   orthogonalizer_options o = narrow;
   o.form = iteration_form::gram;
   CHECK(refused(o).is(error_code::option,
                       "table 'polar_express_1.02' has no safe Gram form in bfloat16; expected form plain or automatic, "
-                      "or an explicit restart"));
-  o.restart = 3;
+                      "or explicit restarts"));
+  o.restarts = {3};
   CHECK(decided(o, 10, 100).gram);
-  CHECK(decided(o, 10, 100).restart == 3);
+  CHECK(decided(o, 10, 100).restarts == restart_steps{3});
   o.form = iteration_form::automatic;
   CHECK(decided(o, 10, 100).gram);
 }
 
-TEST_CASE("the restart is the table's own for the type, or the one that is asked for") {
-  CHECK(decided({.table = polar_express_102}, 10, 100).restart == polar_express_102.gram_restart_fp32);
-  CHECK(decided({.table = jordan}, 10, 100).restart == 0);
-  CHECK(decided({.table = jordan, .restart = 4}, 10, 100).restart == 4);
-  coefficient_table table = jordan;
-  table.gram_restart_bf16 = 2;
-  CHECK(decided({.table = table, .compute = compute_type::bfloat16}, 10, 100).restart == 2);
-  CHECK(decided({.table = table, .compute = compute_type::float64}, 10, 100).restart == 0);
+TEST_CASE("the restarts are the table's own for the type, or those that are asked for") {
+  CHECK(decided({.table = polar_express_102}, 10, 100).restarts == polar_express_102.gram_restarts_fp32);
+  CHECK(decided({.table = jordan}, 10, 100).restarts.empty());
+  CHECK(decided({.table = jordan, .restarts = restart_steps{4, 1}}, 10, 100).restarts == restart_steps{1, 4});
+  CHECK(decided({.table = jordan, .compute = compute_type::bfloat16}, 10, 100).restarts == restart_steps{2, 4});
+  CHECK(decided({.table = jordan, .restarts = restart_steps{}, .compute = compute_type::bfloat16}, 10, 100)
+            .restarts.empty());
+  CHECK(decided({.table = jordan, .compute = compute_type::float64}, 10, 100).restarts.empty());
 }
 
 TEST_CASE("a restart beyond the table, an unsafe table and a type that the backend can't compute in are refused") {
-  CHECK(refused({.restart = 5}).is(error_code::option, "expected a restart from 1 to 4 or 0 for none, got 5"));
-  CHECK(refused({.restart = -2}).is(error_code::option, "expected a restart from 1 to 4 or 0 for none, got -2"));
+  CHECK(refused({.restarts = restart_steps{2, 5}}).is(error_code::option, "restarts before steps below 5, got 5"));
+  for (const int step : {-1, 0, 16})
+    CHECK(refusal_of([&] {
+            restart_steps{step};
+          }).is(error_code::option, "expected restarts from 1 to 15", std::to_string(step)));
   CHECK(refused({.compute = compute_type::float16}).is(error_code::option, "this backend can't compute in float16"));
   CHECK(refused({.table = polar_express_101, .compute = compute_type::bfloat16})
             .is(error_code::option, "table 'polar_express_1.01' is unsafe for bfloat16",
@@ -153,16 +157,16 @@ TEST_CASE("an iteration in bfloat16 rounds the input and every stored product on
   const auto stored = [](const matrix& A) { return matrix_of(A.rows, A.cols, elements_of<bfloat16>(A)); };
   coefficient_table one = simple_12;
   one.steps = 1;
-  one.gram_restart_fp32 = one.gram_restart_bf16 = 0;
+  one.gram_restarts_fp32 = one.gram_restarts_bf16 = restart_steps{};
   const auto [a, b, c] = one.rows[0];
   random_source random(14);
   const matrix U = random.gaussian(5, 9), X = stored(scaled(1 / norm(U), U));
   const matrix A = stored(product(X, transposed(X)));
   const matrix plain = stored(combined(b, A, c, product(A, A)));
   const matrix gram = stored(combined(1, combined(b, A, c, product(A, A)), a, identity(5)));
-  CHECK(orthogonalized<eigen_backend>(U, {one, iteration_form::plain, -1, norm_guard::exact, compute_type::bfloat16}) ==
+  CHECK(orthogonalized<eigen_backend>(U, {one, iteration_form::plain, {}, norm_guard::exact, compute_type::bfloat16}) ==
         stored(combined(1, product(plain, X), a, X)));
-  CHECK(orthogonalized<eigen_backend>(U, {one, iteration_form::gram, -1, norm_guard::exact, compute_type::bfloat16}) ==
+  CHECK(orthogonalized<eigen_backend>(U, {one, iteration_form::gram, {}, norm_guard::exact, compute_type::bfloat16}) ==
         stored(product(gram, X)));
 }
 

@@ -103,7 +103,7 @@ TEST_CASE("Muon in NorMuon's words keeps every option and has no neurons") {
   muon.decay = decay_form::cautious, muon.published.norm_floor = 3;
   muon.orthogonalizer = {.table = polar_express_102,
                          .form = iteration_form::gram,
-                         .restart = 2,
+                         .restarts = restart_steps{2},
                          .guard = norm_guard::as_published,
                          .compute = compute_type::bfloat16};
   const normuon_options o = muon;
@@ -119,7 +119,7 @@ TEST_CASE("Muon in NorMuon's words keeps every option and has no neurons") {
   CHECK(o.published.norm_floor == 3);
   CHECK(o.orthogonalizer.table.name == polar_express_102.name);
   CHECK(o.orthogonalizer.form == iteration_form::gram);
-  CHECK(o.orthogonalizer.restart == 2);
+  CHECK(o.orthogonalizer.restarts == restart_steps{2});
   CHECK(o.orthogonalizer.guard == norm_guard::as_published);
   CHECK(o.orthogonalizer.compute == compute_type::bfloat16);
   CHECK(why_not(o) == "");

@@ -19,7 +19,7 @@ namespace {
 // What the publications were made with, and what makes them again.
 constexpr auto of_102 = polar_express<5>(1e-3, 0.02, 0.02);
 constexpr auto raw = polar_express<5>(1e-3, 0.02407327424182761, 0);
-static_assert(of_102.norm_factor == 1 && of_102.steps == 5 && of_102.gram_restart_bf16 == gram_not_offered);
+static_assert(of_102.norm_factor == 1 && of_102.steps == 5 && !of_102.gram_restarts_bf16);
 static_assert(certified(of_102, compute_type::bfloat16) == of_102);
 static_assert(certified(raw, compute_type::float32) == raw);
 static_assert(certify(polar_express<16>(1e-8, 0.02, 0.05), 1e-8).band_low > 0.999);

@@ -143,10 +143,10 @@ constexpr void check(const coefficient_table& table) {
            ", ", step.c);
   if (!is_finite(table.norm_factor) || table.norm_factor < 1)
     fail(error_code::option, "table '", table.name, "': expected a finite norm factor >= 1, got ", table.norm_factor);
-  for (const int restart : {table.gram_restart_fp32, table.gram_restart_bf16})
-    if (restart < gram_not_offered || restart >= table.steps)
-      fail(error_code::option, "table '", table.name, "': expected a Gram restart from 0 to ", table.steps - 1, " or ",
-           gram_not_offered, " for not offered, got ", restart);
+  for (const auto& restarts : {table.gram_restarts_fp32, table.gram_restarts_bf16})
+    if (restarts && restarts->last() >= table.steps)
+      fail(error_code::option, "table '", table.name, "': expected Gram restarts before steps below ", table.steps,
+           ", got ", restarts->last());
 }
 
 // The table itself, if it is safe for an iteration computed in the type: positive on (0, 1], and with a margin of at

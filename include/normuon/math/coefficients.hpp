@@ -5,10 +5,15 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <optional>
 #include <span>
 #include <string_view>
 
+#include "normuon/errors.hpp"
 #include "normuon/math/square_root.hpp"
 
 namespace normuon {
@@ -42,8 +47,29 @@ constexpr std::array<double, 2> critical_points(const quintic& p) {
   return {std::min(one, other), std::max(one, other)};
 }
 
-// In place of a step: the Gram form isn't known to be accurate enough with one restart. The iteration is then plain.
-inline constexpr int gram_not_offered = -1;
+// 0-based steps before which the Gram form makes X X^T anew. Not 0: there it is made in any case.
+class restart_steps {
+ public:
+  static constexpr int most = 15;
+
+  constexpr restart_steps() = default;  // none
+  // Throws where a step is not from 1 to `most`.
+  constexpr restart_steps(std::initializer_list<int> steps) {
+    for (const int step : steps) add(step);
+  }
+  constexpr void add(int step) {
+    if (step < 1 || step > most) fail(error_code::option, "expected restarts from 1 to ", most, ", got ", step);
+    bits_ |= 1u << step;
+  }
+
+  constexpr bool contains(int step) const { return step > 0 && step <= most && (bits_ >> step & 1u) != 0; }
+  constexpr bool empty() const { return bits_ == 0; }
+  constexpr int last() const { return empty() ? 0 : std::bit_width(bits_) - 1; }
+  friend constexpr bool operator==(const restart_steps&, const restart_steps&) = default;
+
+ private:
+  std::uint32_t bits_ = 0;
+};
 
 // The steps of an iteration, in order. Never cycled: what is not in the table is not done.
 struct coefficient_table {
@@ -55,16 +81,17 @@ struct coefficient_table {
   double norm_factor = 1;  // ||U||_F is multiplied by it before U is divided, so that step 0 begins below 1; >= 1
 
   // The Gram form multiplies the steps' symmetric factors, and rounding noise grows with each until X X^T is made anew.
-  // These are the 0-based steps before which that is done, 0 for never; float64 goes by the first.
+  // These are the restarts that keep it small; float64 goes by the first, float16 by the second. Without a value the form
+  // isn't known to be accurate enough, and the iteration is plain.
   // Measured on some 1,200 spectra at short sides from 32 to 384, every stored matrix rounded: one to 32 large values
   // over a flat or falling rest, powers of 1/i, exponentials to 1e-10, deficient ranks.
   // - float32: the error against the plain form in float64 stays below 2e-3 where the plain form's own does. Without a
   //   restart `jordan` still keeps that, the other tables have 4e-3 to 8e-2, and `deepseek_v4` diverges.
-  // - bfloat16, and float16 goes by it: singular values should stay below 1.25, but no table here does that with one
-  //   restart. One large value over a flat rest of 1/20 of it makes even `jordan`, restarted before step 3, diverge at
-  //   128 rows.
-  int gram_restart_fp32 = gram_not_offered;
-  int gram_restart_bf16 = gram_not_offered;
+  // - bfloat16: singular values stay below 1.25, as in the plain form. One restart isn't enough for any table: a large
+  //   value over a flat rest of 1/20 of it makes even `jordan`, restarted before step 3, diverge at 128 rows; and a
+  //   matrix of many rows, few of which live, is like a small one.
+  std::optional<restart_steps> gram_restarts_fp32 = {};
+  std::optional<restart_steps> gram_restarts_bf16 = {};
 
   constexpr std::span<const quintic> active() const { return {rows.data(), static_cast<std::size_t>(steps)}; }
   friend constexpr bool operator==(const coefficient_table&, const coefficient_table&) = default;
@@ -80,8 +107,11 @@ constexpr std::array<quintic, coefficient_table::max_steps> repeated(int count, 
 }
 
 // Steep at zero, and never settling: singular values end anywhere in a band around 1 (KellerJordan/Muon, muon.py).
-inline constexpr coefficient_table jordan{
-    .name = "jordan", .rows = repeated(5, {3.4445, -4.7750, 2.0315}), .steps = 5, .gram_restart_fp32 = 0};
+inline constexpr coefficient_table jordan{.name = "jordan",
+                                          .rows = repeated(5, {3.4445, -4.7750, 2.0315}),
+                                          .steps = 5,
+                                          .gram_restarts_fp32 = restart_steps{},
+                                          .gram_restarts_bf16 = restart_steps{2, 4}};
 
 // Searched by YouJiacheng (in Dao-AILab/gram-newton-schulz, coefficients.py, and dion, newton_schulz_triton.py).
 inline constexpr coefficient_table you{.name = "you",
@@ -91,7 +121,8 @@ inline constexpr coefficient_table you{.name = "you",
                                                  {2.8769, -3.1427, 1.2046},
                                                  {2.8366, -3.0525, 1.2012}}},
                                        .steps = 5,
-                                       .gram_restart_fp32 = 2};
+                                       .gram_restarts_fp32 = restart_steps{2},
+                                       .gram_restarts_bf16 = restart_steps{2, 4}};
 
 // Polar Express (arXiv 2505.16932) with a safety factor of 1.01, the first five of the eight rows of
 // NVIDIA-NeMo/Emerging-Optimizers, muon_utils.py.
@@ -102,7 +133,7 @@ inline constexpr coefficient_table polar_express_101{.name = "polar_express_1.01
                                                                {3.2856, -2.4153, 0.4853},
                                                                {2.2779, -1.6198, 0.3985}}},
                                                      .steps = 5,
-                                                     .gram_restart_fp32 = 2};
+                                                     .gram_restarts_fp32 = restart_steps{2}};
 
 // Polar Express with a safety factor of 1.02 in every row but the last, and in the norm as well
 // (KellerJordan/modded-nanogpt, train_gpt.py; dion, polar_express.py). `polar_express<5>(1e-3, 0.02, 0.02)`.
@@ -115,7 +146,7 @@ inline constexpr coefficient_table polar_express_102{
               {2.3465413258596377, -1.7097828382687081, 0.42323551169305323}}},
     .steps = 5,
     .norm_factor = 1.02,
-    .gram_restart_fp32 = 2};
+    .gram_restarts_fp32 = restart_steps{2}};
 
 // Polar Express with a safety factor of 1.05 in every row (Dao-AILab/gram-newton-schulz, coefficients.py).
 inline constexpr coefficient_table polar_express_dao{
@@ -126,17 +157,18 @@ inline constexpr coefficient_table polar_express_dao{
               {3.160399673686287, -2.149649518898498, 0.3996366907664389},
               {2.1910971618617303, -1.441662010214663, 0.328146487623155}}},
     .steps = 5,
-    .gram_restart_fp32 = 2};
+    .gram_restarts_fp32 = restart_steps{2},
+    .gram_restarts_bf16 = restart_steps{2, 4}};
 
 // Eight steps to the band of `jordan`, two that settle at 1 (arXiv 2606.19348; Emerging-Optimizers, muon_utils.py).
 inline constexpr coefficient_table deepseek_v4{.name = "deepseek_v4",
                                                .rows = repeated(8, {3.4445, -4.7750, 2.0315}, 2, {2, -1.5, 0.5}),
                                                .steps = 10,
-                                               .gram_restart_fp32 = 5};
+                                               .gram_restarts_fp32 = restart_steps{5}};
 
 // Twelve steps with p(1) = 1 and p'(1) = 0: slow and accurate (tilde-research/aurora-release).
 inline constexpr coefficient_table simple_12{
-    .name = "simple_12", .rows = repeated(12, {2, -1.5, 0.5}), .steps = 12, .gram_restart_fp32 = 6};
+    .name = "simple_12", .rows = repeated(12, {2, -1.5, 0.5}), .steps = 12, .gram_restarts_fp32 = restart_steps{6}};
 
 }  // namespace normuon
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <utility>
 
 #include "normuon/backend.hpp"
@@ -19,7 +20,7 @@ enum class norm_guard { exact, as_published };  // no absolute epsilon before th
 struct orthogonalizer_options {
   coefficient_table table = jordan;
   iteration_form form = iteration_form::automatic;  // Gram where the long side is at least 1.25 times the short one
-  int restart = -1;  // Gram: the 0-based step before which X X^T is formed anew; 0: none; -1: what suits table and type
+  std::optional<restart_steps> restarts = {};  // Gram: where X X^T is formed anew; no value: as suits table and type
   norm_guard guard = norm_guard::exact;
   compute_type compute = compute_type::automatic;
 };
@@ -29,7 +30,7 @@ struct iteration {
   coefficient_table table;
   norm_formula norm;
   bool gram = false;
-  int restart = 0;
+  restart_steps restarts;
   compute_type compute = compute_type::float32;
 };
 
@@ -46,20 +47,22 @@ constexpr iteration decide(const orthogonalizer_options& o, const published_epsi
   if (!B::computes(compute)) fail(error_code::option, "this backend can't compute in ", name_of(compute));
   const coefficient_table& table = certified(o.table, compute);
   const bool narrow = unit_roundoff(compute) > unit_roundoff(compute_type::float32);
-  const int of_table = narrow ? table.gram_restart_bf16 : table.gram_restart_fp32;
-  if (o.restart < -1 || o.restart >= table.steps)
-    fail(error_code::option, "expected a restart from 1 to ", table.steps - 1, " or 0 for none, got ", o.restart);
-  const bool possible = o.restart >= 0 || of_table != gram_not_offered;
+  const std::optional<restart_steps> restarts = o.restarts ? o.restarts
+                                                : narrow   ? table.gram_restarts_bf16
+                                                           : table.gram_restarts_fp32;
+  if (restarts && restarts->last() >= table.steps)
+    fail(error_code::option, "expected restarts before steps below ", table.steps, ", got ", restarts->last());
+  const bool possible = restarts.has_value();
   if (o.form == iteration_form::gram && !possible)
     fail(error_code::option, "table '", table.name, "' has no safe Gram form in ", name_of(compute),
-         "; expected form plain or automatic, or an explicit restart");
+         "; expected form plain or automatic, or explicit restarts");
   const auto [s, l] = std::minmax(rows, cols);
   const bool wanted =
       o.form == iteration_form::gram ||
       (o.form == iteration_form::automatic && static_cast<double>(l) >= gram_aspect * static_cast<double>(s));
   norm_formula norm{.factor = table.norm_factor};
   if (o.guard == norm_guard::as_published) norm = {table.norm_factor, published.norm_added, published.norm_floor};
-  return {table, norm, wanted && possible, o.restart >= 0 ? o.restart : of_table, compute};
+  return {table, norm, wanted && possible, restarts.value_or(restart_steps{}), compute};
 }
 
 // Memory of the iteration for one run. X holds the input, then the result.
@@ -104,8 +107,8 @@ template <tensor_backend B>
 void iterate_gram(B& b, iteration_workspace<B>& w, const iteration& it) {
   for (int k = 0; k < it.table.steps; ++k) {
     const quintic& step = it.table.active()[static_cast<std::size_t>(k)];
-    const bool first = k == 0 || k == it.restart;
-    const bool last = k + 1 == it.table.steps || k + 1 == it.restart;
+    const bool first = k == 0 || it.restarts.contains(k);
+    const bool last = k + 1 == it.table.steps || it.restarts.contains(k + 1);
     if (first) gram(b, w.A, w.X);                   // A <- X X^T
     auto& P = first ? w.Q : w.P;                    // the first factor is where Q begins
     polynomial(b, P, step.a, step.b, step.c, w.A);  // P <- a I + b A + c A^2
