@@ -1,0 +1,181 @@
+#include <doctest/doctest.h>
+
+#include <numeric>
+#include <vector>
+
+#include "normuon/backends/cpu/host_backend.hpp"
+#include "normuon/backends/cpu/packed_operand.hpp"
+#include "support/matrix.hpp"
+#include "support/tolerance.hpp"
+
+using namespace normuon;
+using namespace normuon::test;
+
+namespace {
+
+// A matrix in both forms, made of numbers in double.
+template <class K>
+struct packed {
+  packed(index_t rows, index_t cols) : shape{rows, cols} {
+    const index_t m = round_up(rows, K::width), n = round_up(cols, K::width);
+    cells.resize(static_cast<std::size_t>(2 * m * n / K::depth));
+    all = {cells.data(), cells.data() + m * n / K::depth, m, n};
+  }
+  explicit packed(const matrix& A) : packed(A.rows, A.cols) {
+    std::vector<float> a(A.values.begin(), A.values.end());
+    pack<K, float>(all, row_major(a.data(), A.rows, A.cols).one(0), 1, 1, false);
+  }
+
+  static double number(const typename K::cell* c, index_t k) { return static_cast<double>(K::number(*c, k)); }
+  matrix right() const {
+    return filled(shape.rows, shape.cols, [&](index_t i, index_t j) { return number(all.right_at(i, j), i); });
+  }
+  matrix left() const {
+    return filled(shape.rows, shape.cols, [&](index_t i, index_t j) { return number(all.left_at(i, j), j); });
+  }
+  // The sum of the magnitudes of all numbers, padding included.
+  double sum() const {
+    double s = 0;
+    for (index_t i = 0; i < all.rows; ++i)
+      for (index_t j = 0; j < all.cols; ++j) s += std::abs(number(all.right_at(i, j), i));
+    return s;
+  }
+
+  struct {
+    index_t rows, cols;
+  } shape;
+  std::vector<typename K::cell> cells;
+  packed_matrix<K> all;
+};
+
+double sum_of(const matrix& A) {
+  return std::accumulate(A.values.begin(), A.values.end(), 0.0, [](double s, double x) { return s + std::abs(x); });
+}
+
+// What |L| |R| is multiplied by: sums of k products in fp32, and one rounding of the result to the type of the cells.
+template <class K>
+double bound(index_t k) {
+  const double stored = K::depth == 2 ? tolerance<bfloat16>::u : tolerance<float>::u;
+  return static_cast<double>(k + 4) * tolerance<float>::u + stored;
+}
+
+template <class K>
+void check_near(const matrix& got, const matrix& expected, const matrix& magnitude, index_t k) {
+  for (index_t i = 0; i < got.rows; ++i)
+    for (index_t j = 0; j < got.cols; ++j)
+      if (!(std::abs(got(i, j) - expected(i, j)) <= bound<K>(k) * magnitude(i, j) + 1e-30)) {
+        FAIL_CHECK("at (" << i << ", " << j << ") expected " << expected(i, j) << ", got " << got(i, j));
+        return;
+      }
+}
+
+matrix magnitudes(const matrix& A) {
+  return filled(A.rows, A.cols, [&](index_t i, index_t j) { return std::abs(A(i, j)); });
+}
+
+// Sizes around a tile, a block and a task of every kernel.
+constexpr index_t sizes[] = {1, 3, 8, 15, 17, 24, 33, 48, 49, 97, 200};
+
+template <class K>
+bool runs() {
+#if defined(__x86_64__)
+  if constexpr (std::is_same_v<K, avx2_tile>) return runs_here(cpu_path::avx2);
+  if constexpr (std::is_same_v<K, avx512_tile>) return runs_here(cpu_path::avx512);
+  if constexpr (std::is_same_v<K, avx512_bf16_tile>) return runs_here(cpu_path::avx512_bf16);
+#endif
+  return true;
+}
+
+}  // namespace
+
+#if defined(__x86_64__)
+TYPE_TO_STRING(avx2_tile);
+TYPE_TO_STRING(avx512_tile);
+TYPE_TO_STRING(avx512_bf16_tile);
+#define KERNELS portable_tile, avx2_tile, avx512_tile, avx512_bf16_tile
+#else
+#define KERNELS portable_tile
+#endif
+
+TEST_CASE_TEMPLATE("what is packed is found in both forms, with zeros around it", K, KERNELS) {
+  if (!runs<K>()) return;
+  random_source random(1);
+  for (const index_t m : sizes)
+    for (const index_t n : {index_t(1), index_t(50), index_t(250)}) {
+      const matrix A = random.gaussian(m, n);
+      const packed<K> P(A);
+      CHECK(P.right() == P.left());
+      check_near<K>(P.right(), A, magnitudes(A), 0);
+      CHECK(P.sum() == sum_of(P.right()));
+    }
+}
+
+TEST_CASE_TEMPLATE("a packed product is that of plain loops, finished and rounded once", K, KERNELS) {
+  if (!runs<K>()) return;
+  random_source random(2);
+  lanes alone;
+  for (const index_t m : sizes)
+    for (const index_t n : sizes) {
+      const index_t k = sizes[static_cast<std::size_t>(m + n) % std::size(sizes)];
+      CAPTURE(m);
+      CAPTURE(n);
+      CAPTURE(k);
+      const packed<K> A(random.gaussian(m, k)), B(random.gaussian(k, n)), C(random.gaussian(m, n));
+      packed<K> Y(m, n);
+      packed_product<K>(alone, Y.all, A.all.left, B.all.right, A.all.left_cells(),
+                        {.alpha = 2, .beta = -3, .C = &C.all});
+      CHECK(Y.right() == Y.left());
+      check_near<K>(Y.right(), combined(2, product(A.right(), B.right()), -3, C.right()),
+                    combined(2, product(magnitudes(A.right()), magnitudes(B.right())), 3, magnitudes(C.right())), k);
+      CHECK(Y.sum() == sum_of(Y.right()));
+    }
+}
+
+TEST_CASE_TEMPLATE("a packed symmetric product is mirrored exactly, with its multiple of the identity", K, KERNELS) {
+  if (!runs<K>()) return;
+  random_source random(3);
+  lanes alone;
+  for (const index_t m : sizes)
+    for (const index_t k : {index_t(2), index_t(65)}) {
+      CAPTURE(m);
+      CAPTURE(k);
+      const packed<K> X(random.gaussian(m, k));
+      packed<K> Y(m, m);
+      Y.all.left = Y.all.right;
+      packed_symmetric_product<K>(alone, Y.all, X.all.left, X.all.left, X.all.left_cells(), {.x = 5, .diagonal = m});
+      CHECK(Y.right() == transposed(Y.right()));
+      const matrix x = magnitudes(X.right());
+      check_near<K>(Y.right(), combined(1, product(X.right(), transposed(X.right())), 5, identity(m)),
+                    combined(1, product(x, transposed(x)), 5, identity(m)), k);
+      CHECK(Y.sum() == sum_of(Y.right()));
+    }
+}
+
+TEST_CASE_TEMPLATE("a packed product has the same bits on any number of lanes", K, KERNELS) {
+  if (!runs<K>()) return;
+  random_source random(4);
+  const packed<K> A(random.gaussian(300, 70)), B(random.gaussian(70, 130));
+  const auto made = [&](int threads) {
+    executor pool(threads);
+    lanes several{&pool};
+    packed<K> Y(300, 130), S(300, 300);
+    S.all.left = S.all.right;
+    packed_product<K>(several, Y.all, A.all.left, B.all.right, A.all.left_cells(), {});
+    packed_symmetric_product<K>(several, S.all, A.all.left, A.all.left, A.all.left_cells(), {});
+    return std::pair(Y.right(), S.right());
+  };
+  const auto one = made(1);
+  for (const int threads : {2, 3, 8}) CHECK(made(threads) == one);
+}
+
+TEST_CASE_TEMPLATE("a zero factor ignores what it multiplies", K, KERNELS) {
+  if (!runs<K>()) return;
+  random_source random(5);
+  lanes alone;
+  const packed<K> A(random.gaussian(9, 20)), B(random.gaussian(20, 30));
+  packed<K> C(9, 30), Y(9, 30), Z(9, 30);
+  std::memset(C.cells.data(), 0xff, C.cells.size() * sizeof(typename K::cell));  // NaN
+  packed_product<K>(alone, Y.all, A.all.left, B.all.right, A.all.left_cells(), {.beta = 0, .C = &C.all});
+  packed_product<K>(alone, Z.all, A.all.left, B.all.right, A.all.left_cells(), {});
+  CHECK(Y.right() == Z.right());
+}
