@@ -5,6 +5,7 @@
 
 #include "normuon/backends/cpu/host_backend.hpp"
 #include "normuon/backends/cpu/packed_operand.hpp"
+#include "support/emulated_amx.hpp"
 #include "support/matrix.hpp"
 #include "support/tolerance.hpp"
 
@@ -18,8 +19,9 @@ template <class K>
 struct packed {
   packed(index_t rows, index_t cols) : shape{rows, cols} {
     const index_t m = round_up(rows, K::width), n = round_up(cols, K::width);
-    cells.resize(static_cast<std::size_t>(2 * m * n / K::depth));
-    all = {cells.data(), cells.data() + m * n / K::depth, m, n};
+    const index_t form = m * n / K::depth;
+    cells.resize(static_cast<std::size_t>((K::has_left_form ? 3 : 2) * form));
+    all = {cells.data(), cells.data() + form, cells.data() + (K::has_left_form ? 2 : 1) * form, m, n};
   }
   explicit packed(const matrix& A) : packed(A.rows, A.cols) {
     std::vector<float> a(A.values.begin(), A.values.end());
@@ -30,8 +32,15 @@ struct packed {
   matrix right() const {
     return filled(shape.rows, shape.cols, [&](index_t i, index_t j) { return number(all.right_at(i, j), i); });
   }
-  matrix left() const {
-    return filled(shape.rows, shape.cols, [&](index_t i, index_t j) { return number(all.left_at(i, j), j); });
+  matrix across() const {
+    return filled(shape.rows, shape.cols, [&](index_t i, index_t j) { return number(all.across_at(i, j), j); });
+  }
+  // Square, and written as symmetric matrices are.
+  static packed symmetric(index_t n) {
+    packed S(n, n);
+    S.all.across = S.all.right;
+    if (!K::has_left_form) S.all.left = S.all.right;
+    return S;
   }
   // The sum of the magnitudes of all numbers, padding included.
   double sum() const {
@@ -81,7 +90,8 @@ bool runs() {
 #if defined(__x86_64__)
   if constexpr (std::is_same_v<K, avx2_tile>) return runs_here(cpu_path::avx2);
   if constexpr (std::is_same_v<K, avx512_tile>) return runs_here(cpu_path::avx512);
-  if constexpr (std::is_same_v<K, avx512_bf16_tile>) return runs_here(cpu_path::avx512_bf16);
+  if constexpr (std::is_same_v<K, avx512_bf16_tile> || std::is_same_v<K, emulated_amx_tile>)
+    return runs_here(cpu_path::avx512_bf16);
 #endif
   return true;
 }
@@ -92,7 +102,8 @@ bool runs() {
 TYPE_TO_STRING(avx2_tile);
 TYPE_TO_STRING(avx512_tile);
 TYPE_TO_STRING(avx512_bf16_tile);
-#define KERNELS portable_tile, avx2_tile, avx512_tile, avx512_bf16_tile
+TYPE_TO_STRING(emulated_amx_tile);
+#define KERNELS portable_tile, avx2_tile, avx512_tile, avx512_bf16_tile, emulated_amx_tile
 #else
 #define KERNELS portable_tile
 #endif
@@ -104,7 +115,7 @@ TEST_CASE_TEMPLATE("what is packed is found in both forms, with zeros around it"
     for (const index_t n : {index_t(1), index_t(50), index_t(250)}) {
       const matrix A = random.gaussian(m, n);
       const packed<K> P(A);
-      CHECK(P.right() == P.left());
+      CHECK(P.right() == P.across());
       check_near<K>(P.right(), A, magnitudes(A), 0);
       CHECK(P.sum() == sum_of(P.right()));
     }
@@ -122,9 +133,9 @@ TEST_CASE_TEMPLATE("a packed product is that of plain loops, finished and rounde
       CAPTURE(k);
       const packed<K> A(random.gaussian(m, k)), B(random.gaussian(k, n)), C(random.gaussian(m, n));
       packed<K> Y(m, n);
-      packed_product<K>(alone, Y.all, A.all.left, B.all.right, A.all.left_cells(),
+      packed_product<K>(alone, Y.all, A.all.left, B.all.right, A.all.cells_across(),
                         {.alpha = 2, .beta = -3, .C = &C.all});
-      CHECK(Y.right() == Y.left());
+      CHECK(Y.right() == Y.across());
       check_near<K>(Y.right(), combined(2, product(A.right(), B.right()), -3, C.right()),
                     combined(2, product(magnitudes(A.right()), magnitudes(B.right())), 3, magnitudes(C.right())), k);
       CHECK(Y.sum() == sum_of(Y.right()));
@@ -140,15 +151,43 @@ TEST_CASE_TEMPLATE("a packed symmetric product is mirrored exactly, with its mul
       CAPTURE(m);
       CAPTURE(k);
       const packed<K> X(random.gaussian(m, k));
-      packed<K> Y(m, m);
-      Y.all.left = Y.all.right;
-      packed_symmetric_product<K>(alone, Y.all, X.all.left, X.all.left, X.all.left_cells(), {.x = 5, .diagonal = m});
+      packed<K> Y = packed<K>::symmetric(m);
+      packed_symmetric_product<K>(alone, Y.all, X.all.left, X.all.across, X.all.cells_across(),
+                                  {.x = 5, .diagonal = m});
       CHECK(Y.right() == transposed(Y.right()));
       const matrix x = magnitudes(X.right());
       check_near<K>(Y.right(), combined(1, product(X.right(), transposed(X.right())), 5, identity(m)),
                     combined(1, product(x, transposed(x)), 5, identity(m)), k);
       CHECK(Y.sum() == sum_of(Y.right()));
     }
+}
+
+TEST_CASE_TEMPLATE("every form of a packed result is fit for the next product", K, KERNELS) {
+  if (!runs<K>()) return;
+  random_source random(6);
+  lanes alone;
+  const auto times = [&](const packed<K>& A, const packed<K>& B) {
+    packed<K> Y(A.shape.rows, B.shape.cols);
+    packed_product<K>(alone, Y.all, A.all.left, B.all.right, A.all.cells_across(), {});
+    return Y;
+  };
+  const packed<K> A(random.gaussian(70, 50)), B(random.gaussian(50, 40)), C(random.gaussian(40, 30));
+  const packed<K> AB = times(A, B), ABC = times(AB, C);
+  check_near<K>(ABC.right(), product(AB.right(), C.right()), product(magnitudes(AB.right()), magnitudes(C.right())),
+                40);
+  packed<K> S = packed<K>::symmetric(70);
+  packed_symmetric_product<K>(alone, S.all, A.all.left, A.all.across, A.all.cells_across(), {});
+  const packed<K> SA = times(S, A);
+  check_near<K>(SA.right(), product(S.right(), A.right()), product(magnitudes(S.right()), magnitudes(A.right())), 70);
+
+  packed<K> T(50, 70);  // A^T by its transposed view, as a tall matrix enters
+  std::vector<float> a;
+  for (const double x : A.right().values) a.push_back(static_cast<float>(x));
+  pack<K, float>(T.all.transposed(), row_major(a.data(), 70, 50).one(0), 1, 1, false);
+  CHECK(T.right() == transposed(A.right()));
+  CHECK(T.across() == T.right());
+  const packed<K> TA = times(T, A);
+  check_near<K>(TA.right(), product(T.right(), A.right()), product(magnitudes(T.right()), magnitudes(A.right())), 70);
 }
 
 TEST_CASE_TEMPLATE("a packed product has the same bits on any number of lanes", K, KERNELS) {
@@ -158,10 +197,9 @@ TEST_CASE_TEMPLATE("a packed product has the same bits on any number of lanes", 
   const auto made = [&](int threads) {
     executor pool(threads);
     lanes several{&pool};
-    packed<K> Y(300, 130), S(300, 300);
-    S.all.left = S.all.right;
-    packed_product<K>(several, Y.all, A.all.left, B.all.right, A.all.left_cells(), {});
-    packed_symmetric_product<K>(several, S.all, A.all.left, A.all.left, A.all.left_cells(), {});
+    packed<K> Y(300, 130), S = packed<K>::symmetric(300);
+    packed_product<K>(several, Y.all, A.all.left, B.all.right, A.all.cells_across(), {});
+    packed_symmetric_product<K>(several, S.all, A.all.left, A.all.across, A.all.cells_across(), {});
     return std::pair(Y.right(), S.right());
   };
   const auto one = made(1);
@@ -175,7 +213,7 @@ TEST_CASE_TEMPLATE("a zero factor ignores what it multiplies", K, KERNELS) {
   const packed<K> A(random.gaussian(9, 20)), B(random.gaussian(20, 30));
   packed<K> C(9, 30), Y(9, 30), Z(9, 30);
   std::memset(C.cells.data(), 0xff, C.cells.size() * sizeof(typename K::cell));  // NaN
-  packed_product<K>(alone, Y.all, A.all.left, B.all.right, A.all.left_cells(), {.beta = 0, .C = &C.all});
-  packed_product<K>(alone, Z.all, A.all.left, B.all.right, A.all.left_cells(), {});
+  packed_product<K>(alone, Y.all, A.all.left, B.all.right, A.all.cells_across(), {.beta = 0, .C = &C.all});
+  packed_product<K>(alone, Z.all, A.all.left, B.all.right, A.all.cells_across(), {});
   CHECK(Y.right() == Z.right());
 }

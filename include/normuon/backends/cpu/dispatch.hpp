@@ -11,6 +11,7 @@
 #include "normuon/errors.hpp"
 #include "normuon/math/formulas.hpp"
 #if defined(__x86_64__)
+#include "normuon/backends/cpu/tiles/amx.hpp"
 #include "normuon/backends/cpu/tiles/avx2.hpp"
 #include "normuon/backends/cpu/tiles/avx512.hpp"
 #endif
@@ -25,6 +26,7 @@ inline bool runs_here(cpu_path path) {
     case cpu_path::avx512: return __builtin_cpu_supports("avx512f") && runs_here(cpu_path::avx2);
     case cpu_path::avx512_bf16:
       return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vl") && runs_here(cpu_path::avx512);
+    case cpu_path::amx: return runs_here(cpu_path::avx512_bf16) && amx_instructions::permitted();
     default: return true;
   }
 #else
@@ -55,13 +57,16 @@ inline cpu_path chosen_path(cpu_path wanted) {
   if (lowered == nullptr || *lowered == '\0') return best;
   for (std::size_t i = 1; i < cpu_path_names.size(); ++i)
     if (cpu_path_names[i] == lowered) return std::min(best, static_cast<cpu_path>(i));
-  fail(error_code::option, "NORMUON_CPU names no path: expected portable, avx2, avx512 or avx512_bf16, got ", lowered);
+  fail(error_code::option, "NORMUON_CPU names no path: expected portable, avx2, avx512, avx512_bf16 or amx, got ",
+       lowered);
 }
 
 // Calls f.operator()<K>() with the kernel of a path and type of the iteration.
 template <class F>
 decltype(auto) with_kernel(cpu_path path, compute_type compute, F&& f) {
 #if defined(__x86_64__)
+  if (path == cpu_path::amx && compute == compute_type::bfloat16)
+    return f.template operator()<amx_tile<amx_instructions>>();
   if (path == cpu_path::avx512_bf16 && compute == compute_type::bfloat16)
     return f.template operator()<avx512_bf16_tile>();
   if (path >= cpu_path::avx512) return f.template operator()<avx512_tile>();

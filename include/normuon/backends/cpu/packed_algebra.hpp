@@ -27,10 +27,7 @@ class packed_algebra {
 
   void clear(operand& X, index_t i) {
     X.set_symmetric(false);
-    X.with_kernel_of([&]<class K> {
-      const packed_matrix<K> M = X.matrix<K>(i);
-      std::fill_n(M.right, 2 * M.right_cells() * M.cols, typename K::cell{});
-    });
+    X.with_kernel_of([&]<class K> { std::fill_n(X.matrix<K>(i).right, X.cells<K>(), typename K::cell{}); });
   }
 
   template <class Lanes>
@@ -40,7 +37,7 @@ class packed_algebra {
       for (index_t i = 0; i < Y.shape().count; ++i) {
         const packed_matrix<K> a = A.matrix<K>(i), b = B.matrix<K>(i), c = C.matrix<K>(i);
         const finish<K> end{.alpha = float(alpha), .beta = float(beta), .C = &c, .rounds = Y.rounds<K>()};
-        packed_product<K>(lanes, Y.matrix<K>(i, false), a.left, transpose ? b.left : b.right, a.left_cells(), end);
+        packed_product<K>(lanes, Y.matrix<K>(i, false), a.left, transpose ? b.across : b.right, a.cells_across(), end);
       }
     });
     Y.set_symmetric(false);
@@ -53,8 +50,8 @@ class packed_algebra {
       for (index_t i = 0; i < Y.shape().count; ++i) {
         const packed_matrix<K> a = A.matrix<K>(i), b = B.matrix<K>(i), c = C.matrix<K>(i);
         const finish<K> end{float(alpha), float(beta), &c, float(x), Y.shape().rows, Y.rounds<K>()};
-        packed_symmetric_product<K>(lanes, Y.matrix<K>(i, true), a.left, transpose ? b.left : b.right, a.left_cells(),
-                                    end);
+        packed_symmetric_product<K>(lanes, Y.matrix<K>(i, true), a.left, transpose ? b.across : b.right,
+                                    a.cells_across(), end);
       }
     });
     Y.set_symmetric(true);
@@ -69,8 +66,12 @@ class packed_algebra {
           float sum = K::number(cell, k) + static_cast<float>(x);
           if (P.rounds<K>()) sum = static_cast<float>(bfloat16(sum));
           cell = K::with_number(cell, k, sum);
-          auto& mirrored = *p.left_at(k, k);
+          auto& mirrored = *p.across_at(k, k);
           mirrored = K::with_number(mirrored, k, sum);
+          if constexpr (K::has_left_form) {
+            auto& left = p.left[k / K::width * p.cells_across() * K::width + K::left_place(k % K::width, k / K::depth)];
+            left = K::with_number(left, k, sum);
+          }
         }
       }
     });
@@ -119,7 +120,7 @@ class packed_algebra {
   // A matrix as the user sees it: the forms of a transposed matrix are each other's.
   template <class K>
   static packed_matrix<K> as_seen(const packed_matrix<K>& M, bool transposed) {
-    return transposed ? packed_matrix<K>{M.left, M.right, M.cols, M.rows} : M;
+    return transposed ? M.transposed() : M;
   }
 
   cpu_path path_;

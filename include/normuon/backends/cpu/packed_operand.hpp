@@ -17,7 +17,7 @@ class packed_operand {
 
   static std::size_t bytes(const operand_shape& shape, cpu_path path) {
     return with_kernel(path, shape.compute, [&]<class K> {
-      return static_cast<std::size_t>(2 * shape.count * form_cells<K>(shape)) * sizeof(typename K::cell);
+      return static_cast<std::size_t>(forms<K> * shape.count * form_cells<K>(shape)) * sizeof(typename K::cell);
     });
   }
 
@@ -42,11 +42,19 @@ class packed_operand {
   template <class K>
   packed_matrix<K> matrix(index_t i, bool symmetric) const {
     const index_t form = form_cells<K>(shape_);
-    auto* const right = reinterpret_cast<typename K::cell*>(memory_.data()) + 2 * i * form;
-    return {right, symmetric ? right : right + form, round_up(shape_.rows, K::width), round_up(shape_.cols, K::width)};
+    auto* const right = reinterpret_cast<typename K::cell*>(memory_.data()) + forms<K> * i * form;
+    auto* const across = symmetric ? right : right + form;
+    return {right, across, K::has_left_form ? right + 2 * form : across, round_up(shape_.rows, K::width),
+            round_up(shape_.cols, K::width)};
   }
 
-  // Whether matrices lie in one form that serves as both. Said by whoever writes them.
+  // All that the memory of matrix i holds.
+  template <class K>
+  index_t cells() const {
+    return forms<K> * form_cells<K>(shape_);
+  }
+
+  // Whether matrices are symmetric, so that their right form is also the one across. Said by whoever writes them.
   void set_symmetric(bool symmetric) { symmetric_ = symmetric; }
 
   // True where a float32 kernel stands in for a bfloat16 one.
@@ -56,6 +64,9 @@ class packed_operand {
   }
 
  private:
+  template <class K>
+  static constexpr index_t forms = K::has_left_form ? 3 : 2;
+
   template <class K>
   static index_t form_cells(const operand_shape& shape) {
     return round_up(shape.rows, K::width) * round_up(shape.cols, K::width) / K::depth;
@@ -68,7 +79,7 @@ class packed_operand {
 };
 
 // Rows of a matrix that enter or leave together, and columns of it: whole tiles of every kernel.
-inline constexpr index_t rows_of_door = 16, columns_of_door = 240;
+inline constexpr index_t rows_of_door = 32, columns_of_door = 192;
 
 // V <- factor * (unit * U), with V as large as U rounded up, by zeros. A tall U enters a transposed view of its operand.
 template <tile_kernel K, class Real>
@@ -97,8 +108,7 @@ void pack(const packed_matrix<K>& V, const matrix_view& U, double unit, double f
         for (index_t j = 0; j < all; j += K::columns) {
           const index_t panels = std::min(K::panels, (all - j) / K::width);
           for (index_t r = 0; r < K::rows; ++r) std::copy_n(block[k + r] + j, K::columns, tile + r * K::columns);
-          K::pack_right(V.right_at(i0 + k, j0 + j), V.right_cells() * K::width, tile, panels);
-          K::pack_left(V.left_at(i0 + k, j0 + j), tile, panels);
+          V.store(tile, i0 + k, j0 + j, panels);
         }
     }
   }

@@ -12,21 +12,42 @@ namespace normuon {
 
 constexpr index_t round_up(index_t n, index_t to) { return (n + to - 1) / to * to; }
 
-// One matrix in both forms, its sides rounded up to whole panels with zeros. A symmetric one may have one form for both.
+// One matrix in all forms, its sides rounded up to whole panels with zeros. That of a symmetric one is its right form
+// across, too; and a left factor is read across where the kernel has no left form.
 template <tile_kernel K>
 struct packed_matrix {
   using cell = typename K::cell;
   cell* right = nullptr;
+  cell* across = nullptr;
   cell* left = nullptr;
   index_t rows = 0, cols = 0;  // multiples of K::width
+  bool left_is_of_transpose = false;
 
-  index_t right_cells() const { return rows / K::depth; }  // of a panel, along k
-  index_t left_cells() const { return cols / K::depth; }
+  packed_matrix transposed() const { return {across, right, left, cols, rows, !left_is_of_transpose}; }
+
+  index_t cells_down() const { return rows / K::depth; }  // of a right panel
+  index_t cells_across() const { return cols / K::depth; }
+  index_t right_stride() const { return cells_down() * K::width; }  // from one right panel to the next
   cell* right_at(index_t i, index_t j) const {
-    return right + (j / K::width * right_cells() + i / K::depth) * K::width + j % K::width;
+    return right + (j / K::width * cells_down() + i / K::depth) * K::width + j % K::width;
   }
-  cell* left_at(index_t i, index_t j) const {
-    return left + (i / K::width * left_cells() + j / K::depth) * K::width + i % K::width;
+  cell* across_at(index_t i, index_t j) const {
+    return across + (i / K::width * cells_across() + j / K::depth) * K::width + i % K::width;
+  }
+
+  // Stores a tile in every form. That of a symmetric matrix stands for its mirror image, too.
+  void store(const float* tile, index_t i, index_t j, index_t panels) const {
+    K::pack_right(right_at(i, j), right_stride(), tile, panels);
+    K::pack_across(across_at(i, j), tile, panels);
+    if constexpr (K::has_left_form) {
+      if (!left_is_of_transpose) K::pack_left(left + (i * cells_across() + j / K::depth * K::width), tile);
+      if (left_is_of_transpose || right == across) {
+        alignas(64) float mirrored[K::rows * K::columns];
+        for (index_t r = 0; r < K::rows; ++r)
+          for (index_t c = 0; c < K::columns; ++c) mirrored[c * K::columns + r] = tile[r * K::columns + c];
+        K::pack_left(left + (j * cells_down() + i / K::depth * K::width), mirrored);
+      }
+    }
   }
 };
 
@@ -42,7 +63,7 @@ struct finish {
 
   void operator()(float* tile, index_t i, index_t j, index_t panels) const {
     if (beta != 0) {
-      K::combine(tile, alpha, beta, C->right_at(i, j), C->right_cells() * K::width, panels);
+      K::combine(tile, alpha, beta, C->right_at(i, j), C->right_stride(), panels);
     } else if (alpha != 1) {
       for (index_t k = 0; k < K::rows * K::columns; ++k) tile[k] *= alpha;
     }
@@ -57,8 +78,8 @@ struct finish {
 // Rows that a task takes of a block of columns: enough to use the columns again, few enough to share them out.
 inline constexpr index_t rows_of_task = 192;
 
-// Y <- the finished L R, where L is the left form of a matrix with as many rows as Y, R the right form of one with as many
-// columns, both `cells` deep. Y is neither. lanes.for_each(count, task) calls task(i) for each i below count, at once or not.
+// Y <- the finished L R, where L is a left factor with as many rows as Y, R a right one with as many columns, both `cells`
+// deep. Y is neither. lanes.for_each(count, task) calls task(i) for each i below count, at once or not.
 template <tile_kernel K, class Lanes>
 void packed_product(Lanes& lanes, const packed_matrix<K>& Y, const typename K::cell* L, const typename K::cell* R,
                     index_t cells, const finish<K>& end) {
@@ -71,8 +92,7 @@ void packed_product(Lanes& lanes, const packed_matrix<K>& Y, const typename K::c
       K::product(tile, cells, L + i / K::width * cells * K::width + i % K::width, R + j * cells, cells * K::width,
                  panels);
       end(tile, i, j, panels);
-      K::pack_right(Y.right_at(i, j), Y.right_cells() * K::width, tile, panels);
-      K::pack_left(Y.left_at(i, j), tile, panels);
+      Y.store(tile, i, j, panels);
     }
   });
 }
@@ -82,7 +102,6 @@ template <tile_kernel K, class Lanes>
 void packed_symmetric_product(Lanes& lanes, const packed_matrix<K>& Y, const typename K::cell* L,
                               const typename K::cell* R, index_t cells, const finish<K>& end) {
   const index_t n = Y.rows, row_tasks = (n + rows_of_task - 1) / rows_of_task;
-  const index_t stride = Y.right_cells() * K::width;
   lanes.for_each((n + K::columns - 1) / K::columns * row_tasks, [&](index_t task) {
     alignas(64) float block[K::columns * K::columns];  // a block on the diagonal, or one tile
     const index_t j = task / row_tasks * K::columns, panels = std::min(K::panels, (n - j) / K::width);
@@ -99,13 +118,11 @@ void packed_symmetric_product(Lanes& lanes, const packed_matrix<K>& Y, const typ
       for (; i < j + side; i += K::rows) compute(block + (i - j) * K::columns, i);
       for (index_t c = 1; c < side; ++c)
         for (index_t r = 0; r < c; ++r) block[r * K::columns + c] = block[c * K::columns + r];
-      for (index_t k = 0; k < side; k += K::rows)
-        K::pack_right(Y.right_at(j + k, j), stride, block + k * K::columns, panels);
+      for (index_t k = 0; k < side; k += K::rows) Y.store(block + k * K::columns, j + k, j, panels);
     }
     for (; i < last; i += K::rows) {
       compute(block, i);
-      K::pack_right(Y.right_at(i, j), stride, block, panels);
-      K::pack_left(Y.left_at(i, j), block, panels);  // the mirror image, as Y.left is Y.right
+      Y.store(block, i, j, panels);
     }
   });
 }

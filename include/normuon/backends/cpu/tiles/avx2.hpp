@@ -28,15 +28,15 @@ struct avx2_tile : float_tile<8, 4, 3> {
   }
 
   // Four rows of four floats at a time, transposed.
-  [[gnu::target("avx2,fma")]] static void pack_left(float* left, const float* tile, index_t count) {
-    for (index_t j = 0; j < count * width; j += 4, tile += 4, left += 4 * width) {
+  [[gnu::target("avx2,fma")]] static void pack_across(float* across, const float* tile, index_t count) {
+    for (index_t j = 0; j < count * width; j += 4, tile += 4, across += 4 * width) {
       __m128 r0 = _mm_loadu_ps(tile), r1 = _mm_loadu_ps(tile + columns);
       __m128 r2 = _mm_loadu_ps(tile + 2 * columns), r3 = _mm_loadu_ps(tile + 3 * columns);
       _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
-      _mm_storeu_ps(left, r0);
-      _mm_storeu_ps(left + width, r1);
-      _mm_storeu_ps(left + 2 * width, r2);
-      _mm_storeu_ps(left + 3 * width, r3);
+      _mm_storeu_ps(across, r0);
+      _mm_storeu_ps(across + width, r1);
+      _mm_storeu_ps(across + 2 * width, r2);
+      _mm_storeu_ps(across + 3 * width, r3);
     }
   }
 

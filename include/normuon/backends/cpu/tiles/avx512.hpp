@@ -53,12 +53,12 @@ struct avx512_tile : float_tile<16, 8, 3> {
                                                              _mm512_mul_ps(b, _mm512_loadu_ps(right + i * width))));
   }
 
-  [[gnu::target("avx512f")]] static void pack_left(float* left, const float* tile, index_t count) {
+  [[gnu::target("avx512f")]] static void pack_across(float* across, const float* tile, index_t count) {
     alignas(64) float block[8 * 8];
-    for (index_t j = 0; j < count * width; j += 8, tile += 8, left += 8 * width) {
+    for (index_t j = 0; j < count * width; j += 8, tile += 8, across += 8 * width) {
 #pragma GCC unroll 8
       for (int i = 0; i < 8; ++i) _mm256_store_ps(block + 8 * i, _mm256_loadu_ps(tile + i * columns));
-      transpose_cells(left, width, block);
+      transpose_cells(across, width, block);
     }
   }
 
@@ -93,6 +93,7 @@ struct avx512_tile : float_tile<16, 8, 3> {
 struct avx512_bf16_tile {
   using cell = bfloat16_pair;
   static constexpr index_t depth = 2, width = 16, rows = 8, panels = 3, columns = panels * width;
+  static constexpr bool has_left_form = false;
   static constexpr const char* name = "avx512_bf16";
 
   static float number(cell c, index_t k) {
@@ -140,12 +141,13 @@ struct avx512_bf16_tile {
   }
 
   // 16 columns are eight cells a row.
-  [[gnu::target("avx512f,avx512vl,avx512bf16")]] static void pack_left(cell* left, const float* tile, index_t count) {
+  [[gnu::target("avx512f,avx512vl,avx512bf16")]] static void pack_across(cell* across, const float* tile,
+                                                                         index_t count) {
     alignas(64) __m256i block[8];
-    for (index_t h = 0; h < count; ++h, tile += width, left += 8 * width) {
+    for (index_t h = 0; h < count; ++h, tile += width, across += 8 * width) {
 #pragma GCC unroll 8
       for (int i = 0; i < 8; ++i) block[i] = (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(tile + i * columns));
-      transpose_cells(left, width, block);
+      transpose_cells(across, width, block);
     }
   }
 
