@@ -65,8 +65,8 @@ inline route propose_route(const named_shape& p) {
   return {p, route_to::matrix_rule, "a convolution, one row per output channel"};
 }
 
-// The proposal for all parameters, in their order. Throws where none of them goes to a matrix rule: then shapes were lost
-// on the way here, or nothing is left for Muon to do.
+// The proposal for all parameters, in their order. Throws where none of them goes to a matrix rule: then shapes were
+// lost on the way here, or nothing is left for Muon to do.
 inline std::vector<route> propose_routes(std::span<const named_shape> parameters) {
   std::vector<route> routes;
   for (const named_shape& p : parameters) routes.push_back(propose_route(p));

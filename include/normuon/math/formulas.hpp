@@ -1,5 +1,6 @@
-// Every scalar formula of the rules, once. Backends loop over them and CUDA kernels call the same ones. They stand below
-// the backend concept: standard library only, constexpr, no memory. T is float or double; letters are the papers'.
+// Every scalar formula of the rules, once. Backends loop over them and CUDA kernels call the same ones. They stand
+// below the backend concept: standard library only, constexpr, no memory. T is float or double; letters are the
+// papers'.
 #ifndef NORMUON_MATH_FORMULAS_HPP
 #define NORMUON_MATH_FORMULAS_HPP
 
@@ -81,8 +82,8 @@ constexpr double inverse_deviation(double v, double epsilon, epsilon_form form) 
   return divisor > 0 ? 1 / divisor : 0;
 }
 
-// The absolute epsilons of a public code, which norm_guard as_published reproduces: X = U / max(factor ||U|| + norm_added,
-// norm_floor), and ||O|| / max(||N|| + ratio_added, ratio_floor).
+// The absolute epsilons of a public code, which norm_guard as_published reproduces: X = U / max(factor ||U|| +
+// norm_added, norm_floor), and ||O|| / max(||N|| + ratio_added, ratio_floor).
 struct published_epsilons {
   double norm_added = 0;
   double norm_floor = 0;
@@ -149,8 +150,9 @@ struct adamw_element {
 };
 
 // m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;  d = (m / correction1) / (sqrt(v / correction2) + eps).
-// Gradients and directions saturate at 2^63 (double: 2^511), whose square is in range: the step is finite for every finite
-// gradient. d is 0 where its divisor is. The betas are doubles, for 1 - b2 of a b2 near 1 in float has a large error.
+// Gradients and directions saturate at 2^63 (double: 2^511), whose square is in range: the step is finite for every
+// finite gradient. d is 0 where its divisor is. The betas are doubles, for 1 - b2 of a b2 near 1 in float has a large
+// error.
 template <class T>
 constexpr adamw_element<T> adamw(T m, T v, T g, double beta1, double beta2, T correction1, T correction2, T epsilon) {
   constexpr T most = static_cast<T>(std::is_same_v<T, float> ? 0x1p63 : 0x1p511);

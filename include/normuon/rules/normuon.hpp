@@ -1,5 +1,5 @@
-// NorMuon: Muon whose neurons are brought to one scale (arXiv 2510.05491, Algorithm 1). Options, presets and the rule in
-// three verbs. Muon is the same rule with neuron_axis::none.
+// NorMuon: Muon whose neurons are brought to one scale (arXiv 2510.05491, Algorithm 1). Options, presets and the rule
+// in three verbs. Muon is the same rule with neuron_axis::none.
 #ifndef NORMUON_RULES_NORMUON_HPP
 #define NORMUON_RULES_NORMUON_HPP
 
@@ -76,8 +76,8 @@ struct owner {
   flags obeyed(flags ok) const { return sound.empty() ? ok : sound; }
 };
 
-// Products: as many as the iteration has. Memory per parameter, in passes over one matrix of state type: read G, read M,
-// write M and U; read U, write X; read O twice; read and write W. (D is written and read again unless it is fused.)
+// Products: as many as the iteration has. Memory per parameter, in passes over one matrix of state type: read G, read
+// M, write M and U; read U, write X; read O twice; read and write W. (D is written and read again unless it is fused.)
 template <tensor_backend B>
 struct normuon_rule {
   // Where the gradient is.   M <- b1 M + g with g = (1-b1) G or G;   U = b1 M + g (Nesterov) or M.   U may travel.
