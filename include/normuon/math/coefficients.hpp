@@ -49,7 +49,7 @@ inline constexpr int gram_not_offered = -1;
 struct coefficient_table {
   static constexpr int max_steps = 16;
 
-  std::string_view name;
+  std::string_view name;  // not owned: the text must outlive whatever uses the table
   std::array<quintic, max_steps> rows{};
   int steps = 0;
   double norm_factor = 1;  // ||U||_F is multiplied by it before U is divided, so that step 0 begins below 1; >= 1
