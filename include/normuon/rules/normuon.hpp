@@ -8,8 +8,8 @@
 
 namespace normuon {
 
-// The default is `paper()`. Every preset is tested against vectors made by the public code that it names; `paper`, which
-// has none, against vectors made from its formulas.
+// The default is `paper()`. Every preset is tested against vectors made by the public code that it names; `paper` has
+// none, and is tested against vectors made from its formulas.
 struct normuon_options {
   double learning_rate = 1e-3;  // >= 0; with the scale rms_02 rates are of AdamW's size
   double momentum = 0.95;       // b1, in [0, 1)
