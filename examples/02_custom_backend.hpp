@@ -1,5 +1,5 @@
-// A backend of one's own in the quickest way: plain loops for the product, and `host_backend` for the rest. Where the loops
-// are, a call of a BLAS or of a vendor's library would do as well.
+// A backend of one's own in the quickest way: plain loops for the product, and `host_backend` for the rest. Where the
+// loops are, a call of a BLAS or of a vendor's library would do as well.
 #ifndef NORMUON_EXAMPLES_CUSTOM_BACKEND_HPP
 #define NORMUON_EXAMPLES_CUSTOM_BACKEND_HPP
 

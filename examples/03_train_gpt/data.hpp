@@ -18,7 +18,8 @@ struct corpus {
   std::string alphabet;
 };
 
-// The King James Bible as Debian's package bible-kjv prints it, without references. Throws where that program is missing.
+// The King James Bible as Debian's package bible-kjv prints it, without references. Throws where that program is
+// missing.
 std::string bible_text();
 
 // Throws where the file can't be read.

@@ -18,7 +18,8 @@ namespace gpt {
 template <class Scalar>
 using activations = Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic>;
 
-// y = g * x / sqrt(mean(x^2) + epsilon) for every column x (Zhang and Sennrich, arXiv 1910.07467). The gain g is 1 x width.
+// y = g * x / sqrt(mean(x^2) + epsilon) for every column x (Zhang and Sennrich, arXiv 1910.07467). The gain g is 1 x
+// width.
 template <class Scalar>
 class rms_norm {
  public:
@@ -124,7 +125,8 @@ class causal_attention {
   }
 
  private:
-  // Calls task(part, P, 1/sqrt(d)) for each sequence and head; part(x, i) is what of the i-th width rows of x is theirs.
+  // Calls task(part, P, 1/sqrt(d)) for each sequence and head; part(x, i) is what of the i-th width rows of x is
+  // theirs.
   template <class Task>
   void for_each_head(Task task) {
     const index_t width = input.rows() / 3, rows = width / heads_;

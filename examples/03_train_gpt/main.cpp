@@ -27,7 +27,7 @@ void add_options(CLI::App& app, settings& s) {
       ->delimiter(',')
       ->transform(CLI::CheckedTransformer(names).description(""));
   app.add_option("--text", s.text, "a file to train on instead of the Bible")->check(CLI::ExistingFile);
-  app.add_option("--out", s.out, "the folder for loss.svg, steps.csv, steps.jsonl and summary.json")
+  app.add_option("--out", s.out, "the folder for loss.svg, loss.gnuplot, steps.csv, steps.jsonl and summary.json")
       ->capture_default_str();
   app.add_option("--threads", s.threads, "0: as many as the machine has; results are the same")
       ->check(CLI::Range(0, 1024));
@@ -74,9 +74,9 @@ void compare(const settings& s) {
   print_table(runs);
   write_steps(runs, s.out);
   write_summary(runs, s.out);
-  draw_losses(runs, s.out);
-  fmt::print("\nloss.svg, steps.csv, steps.jsonl and summary.json are in {}\n", s.out.string());
   print_samples(runs);
+  draw_losses(runs, s.out);
+  fmt::print("\nloss.svg, loss.gnuplot, steps.csv, steps.jsonl and summary.json are in {}\n", s.out.string());
 }
 
 }  // namespace

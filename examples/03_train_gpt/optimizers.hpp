@@ -1,5 +1,5 @@
-// How the GPT's weights reach the library: hidden matrices in one group, moved by the method that is compared, all others
-// in a second one, moved by the same AdamW whatever the method.
+// How the GPT's weights reach the library: hidden matrices in one group, moved by the method that is compared, all
+// others in a second one, moved by the same AdamW whatever the method.
 #ifndef TRAIN_GPT_OPTIMIZERS_HPP
 #define TRAIN_GPT_OPTIMIZERS_HPP
 

@@ -68,8 +68,8 @@ struct parameters {
         head(s.vocabulary, s.width),
         layers(static_cast<std::size_t>(s.layers), layer_parameters<Scalar>(s.width)) {}
 
-  // All blocks in a fixed order, none of which is in two. Queries, keys and values are matrices of their own: row blocks
-  // of one. Valid as long as this object stays where it is.
+  // All blocks in a fixed order, none of which is in two. Queries, keys and values are matrices of their own: row
+  // blocks of one. Valid as long as this object stays where it is.
   std::vector<named_block<Scalar>> blocks() {
     const auto view = [](weight_matrix<Scalar>& m) { return normuon::row_major(m.data(), m.rows(), m.cols()); };
     std::vector<named_block<Scalar>> all{{"tokens", role::embedding, view(tokens)},

@@ -1,5 +1,5 @@
 #include <array>
-#include <cstdio>
+#include <cstdlib>
 
 #include "results.hpp"
 
@@ -10,6 +10,13 @@ namespace {
 // Colours that those who don't tell red from green can tell apart (Okabe and Ito, jfly.uni-koeln.de/color).
 constexpr std::array colours{"#0072B2", "#E69F00", "#009E73"};
 constexpr std::array titles{"AdamW", "Muon", "NorMuon"};
+
+// One word to a shell, whatever the text holds.
+std::string quoted(const std::string& text) {
+  std::string word = "'";
+  for (const char c : text) word += c == '\'' ? "'\\''" : std::string(1, c);
+  return word + "'";
+}
 
 }  // namespace
 
@@ -38,22 +45,25 @@ void draw_losses(const runs& all, const std::filesystem::path& folder) {
     by_step.push_back(end), by_second.push_back(end);
   }
 
+  const std::string script = fmt::format(
+      "set terminal svg size 1000,420 font 'sans,14' background '#ffffff'\n"
+      "set output 'loss.svg'\n{}"
+      "set multiplot layout 1,2\n"
+      "set grid\nset border 3\nset tics nomirror\n"
+      "set yrange [:{}]\nset xrange [0:]\n"
+      "set ylabel 'validation loss (nats per character)'\n"
+      "set xlabel 'steps'\nplot {}\n"
+      "set xlabel 'seconds of training'\nplot {}\n",
+      data, highest, fmt::join(by_step, ", "), fmt::join(by_second, ", "));
   const std::filesystem::path picture = folder / "loss.svg";
   std::filesystem::remove(picture);
-  std::FILE* const gnuplot = popen("gnuplot", "w");
-  if (gnuplot == nullptr) throw std::runtime_error("can't start gnuplot");
-  fmt::print(gnuplot,
-             "set terminal svg size 1000,420 font 'sans,14' background '#ffffff'\n"
-             "set output '{}'\n{}"
-             "set multiplot layout 1,2\n"
-             "set grid\nset border 3\nset tics nomirror\n"
-             "set yrange [:{}]\nset xrange [0:]\n"
-             "set ylabel 'validation loss (nats per character)'\n"
-             "set xlabel 'steps'\nplot {}\n"
-             "set xlabel 'seconds of training'\nplot {}\n",
-             picture.string(), data, highest, fmt::join(by_step, ", "), fmt::join(by_second, ", "));
-  if (pclose(gnuplot) != 0 || !std::filesystem::exists(picture))
-    throw std::runtime_error(fmt::format("can't draw {}: is gnuplot installed?", picture.string()));
+  // Through a file: a program that writes to a gnuplot that isn't there is ended by SIGPIPE.
+  write_file(folder / "loss.gnuplot", script);
+  const std::string there = quoted(std::filesystem::absolute(folder).string());
+  if (std::system(fmt::format("cd {} && gnuplot loss.gnuplot", there).c_str()) != 0 ||
+      !std::filesystem::exists(picture))
+    throw std::runtime_error(
+        fmt::format("can't draw {}: is gnuplot installed? loss.gnuplot beside it is what it draws", picture.string()));
 }
 
 }  // namespace gpt

@@ -36,12 +36,6 @@ nlohmann::ordered_json as_json(const summary& s) {
           {"state_bytes", s.state_bytes}};
 }
 
-void write_file(const std::filesystem::path& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary);
-  file << text << std::flush;
-  if (!file) throw std::runtime_error(fmt::format("can't write {}", path.string()));
-}
-
 }  // namespace
 
 std::optional<double> first_crossing(const curve& c, double loss) {
@@ -100,6 +94,12 @@ void print_samples(const runs& all) {
     if (run.seed != all.front().seed) continue;
     fmt::print("\n--- {} wrote, at temperature {}:\n{}\n", name_of(run.method), sample_temperature, run.sample);
   }
+}
+
+void write_file(const std::filesystem::path& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary);
+  file << text << std::flush;
+  if (!file) throw std::runtime_error(fmt::format("can't write {}", path.string()));
 }
 
 void write_steps(const runs& all, const std::filesystem::path& folder) {

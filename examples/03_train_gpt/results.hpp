@@ -37,10 +37,11 @@ summary summarize(const runs& all, method m);
 void print_table(const runs& all);
 void print_samples(const runs& all);  // of the first seed
 
-// Into a folder that is there. All throw where a file can't be written.
+// Into a folder that is there. All throw where a file can't be written, and draw_losses where gnuplot is missing.
 void write_steps(const runs& all, const std::filesystem::path& folder);    // steps.csv, steps.jsonl
 void write_summary(const runs& all, const std::filesystem::path& folder);  // summary.json
-void draw_losses(const runs& all, const std::filesystem::path& folder);    // loss.svg; needs gnuplot
+void draw_losses(const runs& all, const std::filesystem::path& folder);    // loss.gnuplot; loss.svg, by gnuplot
+void write_file(const std::filesystem::path& path, const std::string& text);
 
 }  // namespace gpt
 

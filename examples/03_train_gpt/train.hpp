@@ -33,8 +33,8 @@ constexpr int evaluation_interval = 5;  // steps
 constexpr int sample_length = 300;
 constexpr double sample_temperature = 0.8;
 
-// Trains a model whose initial weights and batches depend on the seed alone, not on the method. `watch` sees each step as
-// it is done. Throws where a loss is not finite.
+// Trains a model whose initial weights and batches depend on the seed alone, not on the method. `watch` sees each step
+// as it is done. Throws where a loss is not finite.
 training_run train(const corpus& text, const shape& s, const recipe& r, method m, std::uint64_t seed, workers& team,
                    const std::function<void(const step_record&)>& watch);
 

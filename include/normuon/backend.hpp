@@ -258,8 +258,8 @@ void for_each(B& b, index_t count, Task&& task) {
     for (index_t i = 0; i < count; ++i) task(b, 0, i);
 }
 
-// has_shared_runs: shares(shape) says that operations on runs of such matrices, asked of the backend object itself, are done
-// by all workers together. A run that would leave workers idle is then given to it.
+// has_shared_runs: shares(shape) says that operations on runs of such matrices, asked of the backend object itself, are
+// done by all workers together. A run that would leave workers idle is then given to it.
 template <class B>
 concept has_shared_runs = has_workers<B> && requires(const B& b) {
   { b.shares(operand_shape{}) } -> std::same_as<bool>;

@@ -13,9 +13,9 @@ namespace normuon {
 
 using index_t = std::int64_t;
 
-// A batch of rows x cols matrices; element (i, j) of matrix b lies at data[b*batch_stride + i*row_stride + j*col_stride].
-// Strides count elements and may be negative. Constness of the elements is in T. Owns nothing: the memory must stay
-// where it is as long as a view of it is bound to an optimizer.
+// A batch of rows x cols matrices; element (i, j) of matrix b lies at data[b*batch_stride + i*row_stride +
+// j*col_stride]. Strides count elements and may be negative. Constness of the elements is in T. Owns nothing: the
+// memory must stay where it is as long as a view of it is bound to an optimizer.
 template <class T>
   requires element<std::remove_const_t<T>>
 struct matrix_ref {
@@ -61,7 +61,8 @@ constexpr matrix_ref<T> column_major(T* data, index_t rows, index_t cols) {
   return {data, rows, cols, 1, rows, 1, 0};
 }
 
-// A weight stored (in, out), each input's weights contiguous, as in dlib, Keras or GPT-2's Conv1D: out x in, by strides.
+// A weight stored (in, out), each input's weights contiguous, as in dlib, Keras or GPT-2's Conv1D: out x in, by
+// strides.
 template <class T>
 constexpr matrix_ref<T> in_by_out(T* data, index_t in, index_t out) {
   return {data, out, in, 1, out, 1, 0};

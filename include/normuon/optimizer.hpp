@@ -22,10 +22,10 @@ struct optimizer_options {
   std::size_t workspace_limit = 0;  // bytes a run of several matrices may need of a worker; 0: as the backend likes
 };
 
-// Named parameters in groups, moved by `step()`. Weights, gradients and change buffers stay the user's: what is bound must
-// stay valid until it is bound anew or the parameter is removed, and must not be written by others during a step. State
-// belongs to names. One thread at a time may call an object; different objects don't share anything.
-// Throws normuon::error; what is refused changes nothing. See error_code.
+// Named parameters in groups, moved by `step()`. Weights, gradients and change buffers stay the user's: what is bound
+// must stay valid until it is bound anew or the parameter is removed, and must not be written by others during a step.
+// State belongs to names. One thread at a time may call an object; different objects don't share anything. Throws
+// normuon::error; what is refused changes nothing. See error_code.
 template <tensor_backend Backend, shard_engine Engine = single_process>
 class optimizer : public registry<Backend> {
  public:
@@ -58,8 +58,8 @@ class optimizer : public registry<Backend> {
   // Throws `poisoned` after a failure in the middle of an earlier step, and `non_finite` under policy `raise`.
   void step() { move(write_form::weight); }
 
-  // The same step, but weights stay as they are: W_new - W, decay included, is written into the bound change buffers, zeros
-  // for a parameter that does not move. Throws where a buffer is not bound.
+  // The same step, but weights stay as they are: W_new - W, decay included, is written into the bound change buffers,
+  // zeros for a parameter that does not move. Throws where a buffer is not bound.
   void step_changes() {
     for (const parameter<Backend>& p : parameters_)
       if (p.change.batch == 0 && p.weight.elements() != 0)
@@ -80,7 +80,8 @@ class optimizer : public registry<Backend> {
     return report;
   }
 
-  // What all workers together keep besides state, but for what products need inside; 0 before the first step or `prepare`.
+  // What all workers together keep besides state, but for what products need inside; 0 before the first step or
+  // `prepare`.
   std::size_t workspace_bytes() const { return plan_.workspace_bytes(); }
 
  private:

@@ -30,18 +30,19 @@ struct route {
   std::string reason;
 };
 
-// True where one of the name's words (split at anything but letters and digits) is `word`, whatever the case.
+// True where one of the name's words (split at anything but letters and digits) is `word`, whatever the case, with or
+// without a number behind it: "conv1" and "conv12" are "conv" too.
 inline bool has_word(std::string_view name, std::string_view word) {
   std::string current;
   for (std::size_t i = 0; i <= name.size(); ++i) {
     const auto c = i < name.size() ? static_cast<unsigned char>(name[i]) : static_cast<unsigned char>(' ');
     if (std::isalnum(c)) {
       current += static_cast<char>(std::tolower(c));
-    } else if (current == word) {
-      return true;
-    } else {
-      current.clear();
+      continue;
     }
+    const std::size_t unnumbered = current.find_last_not_of("0123456789") + 1;
+    if (current == word || current.compare(0, unnumbered, word) == 0) return true;
+    current.clear();
   }
   return false;
 }
@@ -55,7 +56,8 @@ inline route propose_route(const named_shape& p) {
   };
   const auto sides = std::count_if(p.shape.begin(), p.shape.end(), [](index_t extent) { return extent > 1; });
   if (sides < 2) return elements("a vector or scalar");
-  if (any_word({"embed", "embedding", "embeddings", "emb", "wte", "wpe"})) return elements("an embedding, by its name");
+  if (any_word({"embed", "embedding", "embeddings", "emb", "embd", "wte", "wpe"}))
+    return elements("an embedding, by its name");
   if (any_word({"head", "classifier", "unembed"})) return elements("an output head, by its name");
   if (any_word({"norm", "ln", "layernorm", "rmsnorm", "bias"})) return elements("a norm or a bias, by its name");
   if (p.shape.size() == 2) return {p, route_to::matrix_rule, "a matrix"};
@@ -65,8 +67,8 @@ inline route propose_route(const named_shape& p) {
   return {p, route_to::matrix_rule, "a convolution, one row per output channel"};
 }
 
-// The proposal for all parameters, in their order. Throws where none of them goes to a matrix rule: then shapes were lost
-// on the way here, or nothing is left for Muon to do.
+// The proposal for all parameters, in their order. Throws where none of them goes to a matrix rule: then shapes were
+// lost on the way here, or nothing is left for Muon to do.
 inline std::vector<route> propose_routes(std::span<const named_shape> parameters) {
   std::vector<route> routes;
   for (const named_shape& p : parameters) routes.push_back(propose_route(p));

@@ -35,7 +35,8 @@ struct linear {
   double operator()(index_t step) const { return first + (last - first) * progress(step, steps); }
 };
 
-// From `first` at step 0 to `last` at step `steps`, on half a cosine, then `last` (Loshchilov and Hutter, arXiv 1608.03983).
+// From `first` at step 0 to `last` at step `steps`, on half a cosine, then `last` (Loshchilov and Hutter, arXiv
+// 1608.03983).
 struct cosine {
   double first = 0, last = 0;
   index_t steps = 0;

@@ -13,7 +13,8 @@ TEST_CASE("translation units built for different processors are linked into one 
     difference = std::max(difference, std::abs(here[i] - elsewhere[i]));
     largest = std::max(largest, std::abs(here[i]));
   }
-  // Each may sum its products in an order of its own: fp32 roundings, grown by the iteration, but far from a thousandth.
+  // Each may sum its products in an order of its own: fp32 roundings, grown by the iteration, but far from a
+  // thousandth.
   CHECK(difference <= 1e-3f * largest);
   CHECK(largest > 0);
 }

@@ -1,5 +1,5 @@
-// A short training by every rule, of shapes that a product must split among threads and of awkward ones. training.cpp is
-// built in several ways; BUILT_AS names what each of them defines.
+// A short training by every rule, of shapes that a product must split among threads and of awkward ones. training.cpp
+// is built in several ways; BUILT_AS names what each of them defines.
 #ifndef NORMUON_TESTS_BUILDS_TRAINING_HPP
 #define NORMUON_TESTS_BUILDS_TRAINING_HPP
 

@@ -27,7 +27,8 @@ struct general_products {
 };
 using direct_backend = host_backend<float, general_products>;
 
-// Trains the mixed model in both optimizers; `between(step, model, optimizer)` may change what it likes before each step.
+// Trains the mixed model in both optimizers; `between(step, model, optimizer)` may change what it likes before each
+// step.
 template <class Between>
 void check_same_bits(Between&& between) {
   model<float> m = mixed_model<float>(), other = mixed_model<float>();
@@ -90,6 +91,7 @@ TEST_CASE("a parameter that has no gradient or is frozen when a step is recorded
     if (step == 0) opt.freeze("vector");
     if (step == 2) opt.bind_gradient("tall", m.gradient_of(m.parameters[1]));
     if (step == 3) opt.unfreeze("vector");
+    if (step == 4) m.parameters[1].gradient[0] = std::numeric_limits<float>::infinity();  // checked, too
   });
 }
 

@@ -94,7 +94,8 @@ const golden_tensor& expected(const golden_case& c, const std::string& name, nor
   return c.tensor(guard == norm_guard::exact && c.has(without) ? without : name);
 }
 
-// Where there are epsilons, only the last weight without them is stored; the weights on the way are of the published run.
+// Where there are epsilons, only the last weight without them is stored; the weights on the way are of the published
+// run.
 bool has_expectation(const golden_case& c, std::size_t k, norm_guard guard) {
   const std::string name = "W." + std::to_string(k);
   const bool last = k + 1 == c.step_count();
@@ -108,7 +109,8 @@ void check_in_double(norm_guard guard) {
   for (const golden_case& c : all) {
     CAPTURE(c.file);
     const trajectory t = follow<eigen_backend64>(c, guard);
-    // The golden vectors' own authors agree to 1.1e-14; the rest is room for any order of sums (tests/golden/README.md).
+    // The golden vectors' own authors agree to 1.1e-14; the rest is room for any order of sums
+    // (tests/golden/README.md).
     const double most = 1e-10;
     for (std::size_t k = 0; k < t.W.size(); ++k)
       if (has_expectation(c, k, guard))

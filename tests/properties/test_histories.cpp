@@ -123,7 +123,8 @@ TEST_CASE_TEMPLATE("weights and gradients of every type are moved as doubles wou
       w.step(G);
       reference.step(expected, G);
     }
-    // Two steps round the weight; an update's error is the iteration's, whose neurons have norms of a hundredth and more.
+    // Two steps round the weight; an update's error is the iteration's, whose neurons have norms of a hundredth and
+    // more.
     const double update = 100 * iteration_tolerance(backend::default_compute(), jordan, iteration_form::automatic, 1);
     RC_ASSERT(largest(combined(1, w.weight(), -1, expected).values) <=
               2 * (tolerance<T>::elementwise * largest(expected.values) + o.learning_rate * update));

@@ -15,8 +15,8 @@ double error_of(compute_type compute, const orthogonalizer_options& o, index_t s
   return iteration_tolerance(compute, o.table, o.form, s);
 }
 
-// Weights of equal runs whose products are rounded in another order. An update's error is that of the iteration, divided
-// by the norm of a neuron in O, which in random matrices is rarely below a hundredth.
+// Weights of equal runs whose products are rounded in another order. An update's error is that of the iteration,
+// divided by the norm of a neuron in O, which in random matrices is rarely below a hundredth.
 bool nearly_equal(const matrix& a, const matrix& b) {
   return distance(a, b) <=
          100 * error_of(compute_type::float64, {.table = polar_express_102}, 1) * steps * (1 + norm(b));
@@ -133,7 +133,8 @@ TEST_CASE_TEMPLATE("the transpose of a matrix is orthogonalized to the transpose
     const matrix U = c.random.gradient(c.m, c.n);
     const matrix O = orthogonalized<B>(U, o), other = transposed(orthogonalized<B>(transposed(U), o));
     RC_ASSERT(distance(O, other) <= 2 * error_of(B::default_compute(), o, c.m));
-    // Whole numbers, whose norm is exact in every order: the short side comes first either way, so the bits are the same.
+    // Whole numbers, whose norm is exact in every order: the short side comes first either way, so the bits are the
+    // same.
     if (c.m == c.n) return;
     const matrix whole =
         filled(c.m, c.n, [&](index_t, index_t) { return static_cast<double>(c.random.whole(-99, 99)); });

@@ -1,6 +1,6 @@
-// The least model of the tensor backend, written directly against the concept in plain loops: nothing that is not required,
-// double only, runs of three matrices. Its operand is opaque: tiles of 4 x 4, padded, in an order of its own, so whoever
-// relies on how an operand lies in memory fails here.
+// The least model of the tensor backend, written directly against the concept in plain loops: nothing that is not
+// required, double only, runs of three matrices. Its operand is opaque: tiles of 4 x 4, padded, in an order of its own,
+// so whoever relies on how an operand lies in memory fails here.
 #ifndef NORMUON_TESTS_SUPPORT_ARCHETYPE_BACKEND_HPP
 #define NORMUON_TESTS_SUPPORT_ARCHETYPE_BACKEND_HPP
 

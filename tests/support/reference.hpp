@@ -52,8 +52,8 @@ inline double slope_of(const coefficient_table& table) {
   return slope;
 }
 
-// O from the singular value decomposition of U and the scalar polynomial: no iteration on matrices at all. In long double,
-// for errors of small singular values grow by the slope of the table here too.
+// O from the singular value decomposition of U and the scalar polynomial: no iteration on matrices at all. In long
+// double, for errors of small singular values grow by the slope of the table here too.
 inline matrix orthogonalized_by_svd(const matrix& U, const coefficient_table& table) {
   const double divisor = table.norm_factor * norm(U);
   if (divisor == 0) return U;

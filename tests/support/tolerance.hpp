@@ -1,4 +1,5 @@
-// How far results may lie from what exact arithmetic gives: one trait per type, with its reason. u is the unit roundoff.
+// How far results may lie from what exact arithmetic gives: one trait per type, with its reason. u is the unit
+// roundoff.
 #ifndef NORMUON_TESTS_SUPPORT_TOLERANCE_HPP
 #define NORMUON_TESTS_SUPPORT_TOLERANCE_HPP
 
@@ -38,8 +39,8 @@ inline double iteration_tolerance(compute_type compute, const coefficient_table&
                                   index_t s) {
   // A rounding of size u in X, whose norm is 1, becomes at most u times the slope in O, for an odd function of matrices
   // is no steeper than its scalar map. Five to ten steps of three products add to 0.6 - 3 such errors, to 10 where most
-  // singular values are noise; 20 leaves room for other compilers and orders of sums. A Gram form that never forms A anew
-  // lets noise grow with every factor: to 76 for singular values of 1/i^2, i up to 32, in either type.
+  // singular values are noise; 20 leaves room for other compilers and orders of sums. A Gram form that never forms A
+  // anew lets noise grow with every factor: to 76 for singular values of 1/i^2, i up to 32, in either type.
   const bool grows = form != iteration_form::plain && table.gram_restarts_fp32 == restart_steps{};
   const double errors = grows ? 150 : 20;
   switch (compute) {

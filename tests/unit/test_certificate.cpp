@@ -203,7 +203,7 @@ TEST_CASE("margins and slopes are those known of the public tables") {
 TEST_CASE("the norm factor adds to the margin of the first step alone") {
   const auto bare = with(polar_express_102, [](auto& t) { t.norm_factor = 1; });
   CHECK(certify(bare).margin == near(0.0218, 0.005));
-  CHECK(certify(polar_express_102).margin == near(0.0220, 0.005));  // now step 1 bears least
+  CHECK(certify(polar_express_102).margin == near(0.0220, 0.005));  // step 1 bears least
   const auto one_step = with(polar_express<1>(0.1, 0, 0), [](auto& t) { t.norm_factor = 1.25; });
   const double margin = certify(polar_express<1>(0.1, 0, 0)).margin;
   CHECK(certify(one_step).margin == near(1.25 * (1 + margin) - 1, 1e-12));

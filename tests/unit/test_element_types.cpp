@@ -11,7 +11,8 @@ using namespace normuon::test;
 
 namespace {
 
-// What a 16-bit type is, in numbers: its significant bits, and the exponents of its smallest and largest normal numbers.
+// What a 16-bit type is, in numbers: its significant bits, and the exponents of its smallest and largest normal
+// numbers.
 template <class T>
 struct format;
 template <>
@@ -94,7 +95,8 @@ TEST_CASE_TEMPLATE("between neighbours floats and doubles round to the nearer, a
     const double middle = (low + high) / 2;
     const int even = i % 2 == 0 ? i : i + 1;
     const double below = std::nextafter(middle, low), above = std::nextafter(middle, high);
-    // `below` and `above` are one step of double from the tie: rounding to float first would lose on which side they lie.
+    // `below` and `above` are one step of double from the tie: rounding to float first would lose on which side they
+    // lie.
     for (const double sign : {1.0, -1.0}) {
       const int bit = sign < 0 ? 0x8000 : 0;
       if (bits_of<T>(sign * middle) != (even | bit)) FAIL_CHECK("halfway above pattern " << i);

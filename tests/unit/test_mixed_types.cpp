@@ -108,3 +108,15 @@ TEST_CASE("a backend refuses the types that it does not take, and says which") {
   }
   CHECK(eigen_backend64::takes(element_type::float64));
 }
+
+TEST_CASE_TEMPLATE("Eigen's 16-bit numbers have the layout of ours", Pair, std::pair<Eigen::bfloat16, bfloat16>,
+                   std::pair<Eigen::half, float16>) {
+  using theirs = typename Pair::first_type;
+  using ours = typename Pair::second_type;
+  static_assert(sizeof(theirs) == sizeof(ours) && alignof(theirs) == alignof(ours));
+  for (std::uint32_t bits = 0; bits <= 0xffff; ++bits) {
+    const auto x = std::bit_cast<theirs>(ours::from_bits(static_cast<std::uint16_t>(bits)));
+    CHECK(std::bit_cast<std::uint32_t>(static_cast<float>(x)) ==
+          std::bit_cast<std::uint32_t>(static_cast<float>(std::bit_cast<ours>(x))));
+  }
+}

@@ -153,7 +153,8 @@ TEST_CASE("a float backend computes in double where it is asked to") {
 }
 
 TEST_CASE("an iteration in bfloat16 rounds the input and every stored product once, and nothing else") {
-  // One step by plain loops. Sums in another order differ by 2^-24 or so, which moves a rounding to eight bits hardly ever.
+  // One step by plain loops. Sums in another order differ by 2^-24 or so, which moves a rounding to eight bits hardly
+  // ever.
   const auto stored = [](const matrix& A) { return matrix_of(A.rows, A.cols, elements_of<bfloat16>(A)); };
   coefficient_table one = simple_12;
   one.steps = 1;

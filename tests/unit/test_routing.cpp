@@ -20,7 +20,8 @@ TEST_CASE("hidden weights, experts and convolutions go to a matrix rule") {
   CHECK(rule_of("layer2.conv1.weight", {64, 64, 3, 3}) == route_to::matrix_rule);
   CHECK(rule_of("encoder.conv1d.weight", {64, 80, 3}) == route_to::matrix_rule);
   CHECK(reason_of("moe.experts.w1", {8, 512, 128}) == "a batch of matrices");
-  CHECK(reason_of("encoder.conv1d.weight", {64, 80, 3}) == "a convolution, one row per output channel");
+  for (const char* name : {"encoder.conv1d.weight", "conv1.weight", "encoder.conv12", "conv1d_2"})
+    CHECK_MESSAGE(reason_of(name, {64, 80, 3}) == "a convolution, one row per output channel", name);
 }
 
 TEST_CASE("vectors and scalars go to AdamW, however many sides of length 1 they have") {
@@ -33,7 +34,8 @@ TEST_CASE("vectors and scalars go to AdamW, however many sides of length 1 they 
 
 TEST_CASE("embeddings, heads and norms go to AdamW although they are matrices") {
   for (const char* name : {"wte.weight", "transformer.wpe", "tok_embed", "model.embeddings.word", "lm_head.weight",
-                           "classifier", "unembed", "ln_f", "blocks.3.norm.weight", "q_bias", "RMSNorm.scale", "Head"})
+                           "classifier", "unembed", "ln_f", "blocks.3.norm.weight", "q_bias", "RMSNorm.scale", "Head",
+                           "token_embd.weight", "position_embd.weight", "emb2", "norm1.weight", "head0"})
     CHECK_MESSAGE(rule_of(name, {64, 128}) == route_to::adamw, name);
 }
 
@@ -44,6 +46,14 @@ TEST_CASE("a word counts only as a whole word") {
   CHECK(has_word("a.head", "head"));
   CHECK(has_word("head_0", "head"));
   CHECK(has_word("HEAD", "head"));
+  CHECK(has_word("a.head12.b", "head"));  // numbered
+  CHECK(has_word("conv1d", "conv1d"));
+  CHECK(has_word("conv1d2", "conv1d"));
+  CHECK(has_word("fc1", "fc1"));
+  CHECK_FALSE(has_word("conv1d", "conv"));
+  CHECK_FALSE(has_word("fc1", "fc2"));
+  CHECK_FALSE(has_word("fc1", "c"));
+  CHECK_FALSE(has_word("4head", "head"));
   CHECK_FALSE(has_word("heads", "head"));
   CHECK_FALSE(has_word("", "head"));
 }
@@ -54,6 +64,8 @@ TEST_CASE("depthwise and first convolutions go to AdamW") {
   CHECK(rule_of("stem.weight", {64, 4, 7, 7}) == route_to::adamw);
   CHECK(rule_of("stem.weight", {64, 5, 7, 7}) == route_to::matrix_rule);
   CHECK(rule_of("audio.conv1d", {64, 1, 9}) == route_to::adamw);
+  CHECK(reason_of("audio.conv1.weight", {64, 1, 9}) == "a depthwise convolution");
+  CHECK(reason_of("audio.conv1.weight", {64, 2, 9}) == "a first convolution, of few input channels");
 }
 
 TEST_CASE("a proposal keeps the order and names every parameter, and its table shows why") {

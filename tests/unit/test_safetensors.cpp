@@ -1,14 +1,11 @@
 #include <doctest/doctest.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
 
-#include <csignal>
 #include <cstring>
-#include <utility>
 
 #include "normuon/io/safetensors.hpp"
 #include "support/files.hpp"
 #include "support/golden.hpp"
+#include "support/safetensors_files.hpp"
 
 using namespace normuon;
 using namespace normuon::test;
@@ -21,26 +18,6 @@ std::string file_bytes(const std::string& header, const std::string& data = {}) 
   std::string out(8, '\0');
   std::memcpy(out.data(), &length, 8);
   return out + header + data;
-}
-
-std::string read_refusal(const fs::path& path) {
-  return file_refusal([&] { safetensors::read(path); });
-}
-
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
-
-template <class T>
-safetensors::tensor make(std::vector<std::int64_t> shape, const std::vector<T>& values) {
-  return safetensors::make_tensor<T>(std::move(shape), values);
-}
-
-safetensors::file small_file() {
-  safetensors::file f;
-  f.tensors["b"] = make<float>({2, 2}, {1, 2, 3, 4});
-  f.tensors["a"] = make<bfloat16>({3}, {bfloat16(1.0f), bfloat16(-2.0f), bfloat16(0.5f)});
-  f.tensors["step"] = make<std::int64_t>({}, {7});
-  f.metadata["k"] = "v";
-  return f;
 }
 
 }  // namespace
@@ -259,53 +236,4 @@ TEST_CASE("what a reader would refuse is not written, and nothing is left behind
   f.metadata["k"] = std::string(16u << 20, 'x');
   CHECK(contains(file_refusal([&] { safetensors::write(folder / "f", f); }), "fit a header of 16777216 bytes"));
   CHECK(folder.entries() == 0);
-}
-
-TEST_CASE("a write that fails leaves the old file and no other") {
-  const scratch_folder folder;
-  safetensors::write(folder / "f", small_file());
-  const std::string before = get(folder / "f");
-  safetensors::file large;
-  large.tensors["w"] = make<double>({4096}, std::vector<double>(4096, 1.0));
-
-  // A file may not grow beyond 1000 bytes: what a full disk does.
-  rlimit old{};
-  REQUIRE(::getrlimit(RLIMIT_FSIZE, &old) == 0);
-  const auto old_handler = std::signal(SIGXFSZ, SIG_IGN);
-  const rlimit small{1000, old.rlim_max};
-  REQUIRE(::setrlimit(RLIMIT_FSIZE, &small) == 0);
-  const std::string message = file_refusal([&] { safetensors::write(folder / "f", large); });
-  ::setrlimit(RLIMIT_FSIZE, &old);
-  std::signal(SIGXFSZ, old_handler);
-  CHECK(contains(message, "/f: can't be written: " + std::generic_category().message(EFBIG)));
-  CHECK(get(folder / "f") == before);
-  CHECK(folder.entries() == 1);
-
-  safetensors::write(folder / "f", large);
-  CHECK(safetensors::read(folder / "f") == large);
-  CHECK(folder.entries() == 1);
-}
-
-TEST_CASE("only regular files are read and replaced, and errors of the system come with its reason") {
-  const scratch_folder folder;
-  const std::string absent = std::generic_category().message(ENOENT);
-  CHECK(contains(read_refusal(folder / "n\x1b"), "/n\\x1b: can't be opened: " + absent));
-  CHECK(contains(file_refusal([&] { safetensors::write(folder / "none/f", {}); }),
-                 "/none/f: can't be created: " + absent));
-
-  fs::create_directory(folder / "d");
-  REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);
-  fs::create_symlink("elsewhere", folder / "link");
-  for (const char* name : {"d", "pipe"}) CHECK(contains(read_refusal(folder / name), "expected a regular file"));
-  for (const char* name : {"d", "pipe", "link"}) {
-    CHECK(contains(file_refusal([&] { safetensors::write(folder / name, {}); }),
-                   "expected a regular file or none to replace"));
-    CHECK(folder.entries() == 3);
-  }
-
-  // The name of a temporary file that a killed process with this number left is passed over.
-  put(folder / ("f.partial-" + std::to_string(::getpid()) + "-0"), "left over");
-  safetensors::write(folder / "f", small_file());
-  CHECK(safetensors::read(folder / "f") == small_file());
-  CHECK(get(folder / ("f.partial-" + std::to_string(::getpid()) + "-0")) == "left over");
 }

@@ -13,8 +13,8 @@ namespace normuon {
 static_assert(EIGEN_VERSION_AT_LEAST(3, 4, 0), "normuon needs Eigen 3.4 or newer");
 
 // Eigen's product kernels with a blocking of our own: block sizes are constants and the memory is ours, so that nothing
-// depends on the caches that Eigen finds, on its global settings or on OpenMP (its own parallel path changes bits with the
-// number of threads), and nothing is allocated in a product.
+// depends on the caches that Eigen finds, on its global settings or on OpenMP (its own parallel path changes bits with
+// the number of threads), and nothing is allocated in a product.
 class eigen_products {
  public:
   eigen_products() = default;
@@ -44,8 +44,8 @@ class eigen_products {
   }
 
  private:
-  // Depth of a packed block: both operands of the innermost loop in 32 KiB of first-level cache; height: the left block in
-  // 256 KiB of second-level cache. The right block is as wide as the product.
+  // Depth of a packed block: both operands of the innermost loop in 32 KiB of first-level cache; height: the left block
+  // in 256 KiB of second-level cache. The right block is as wide as the product.
   template <class T>
   static constexpr index_t depth = 1024 / static_cast<index_t>(sizeof(T));
   static constexpr index_t height = 192;

@@ -18,8 +18,8 @@
 
 namespace normuon::safetensors {
 
-// What a file may ask for; reader and writer refuse more. Together they bound what is allocated beyond the tensors' bytes
-// (150 MB at worst, measured). The official reader takes headers of up to 100 MB and names of any length.
+// What a file may ask for; reader and writer refuse more. Together they bound what is allocated beyond the tensors'
+// bytes (150 MB at worst, measured). The official reader takes headers of up to 100 MB and names of any length.
 struct limits {
   static constexpr std::uint64_t header_bytes = 16u << 20;
   static constexpr std::size_t name_bytes = 512;

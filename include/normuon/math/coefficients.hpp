@@ -81,8 +81,8 @@ struct coefficient_table {
   double norm_factor = 1;  // ||U||_F is multiplied by it before U is divided, so that step 0 begins below 1; >= 1
 
   // The Gram form multiplies the steps' symmetric factors, and rounding noise grows with each until X X^T is made anew.
-  // These are the restarts that keep it small; float64 goes by the first, float16 by the second. Without a value the form
-  // isn't known to be accurate enough, and the iteration is plain.
+  // These are the restarts that keep it small; float64 goes by the first, float16 by the second. Without a value the
+  // form isn't known to be accurate enough, and the iteration is plain.
   // Measured on some 1,200 spectra at short sides from 32 to 384, every stored matrix rounded: one to 32 large values
   // over a flat or falling rest, powers of 1/i, exponentials to 1e-10, deficient ranks.
   // - float32: the error against the plain form in float64 stays below 2e-3 where the plain form's own does. Without a

@@ -1,5 +1,6 @@
-// Every scalar formula of the rules, once. Backends loop over them and CUDA kernels call the same ones. They stand below
-// the backend concept: standard library only, constexpr, no memory. T is float or double; letters are the papers'.
+// Every scalar formula of the rules, once. Backends loop over them and CUDA kernels call the same ones. They stand
+// below the backend concept: standard library only, constexpr, no memory. T is float or double; letters are the
+// papers'.
 #ifndef NORMUON_MATH_FORMULAS_HPP
 #define NORMUON_MATH_FORMULAS_HPP
 
@@ -81,8 +82,8 @@ constexpr double inverse_deviation(double v, double epsilon, epsilon_form form) 
   return divisor > 0 ? 1 / divisor : 0;
 }
 
-// The absolute epsilons of a public code, which norm_guard as_published reproduces: X = U / max(factor ||U|| + norm_added,
-// norm_floor), and ||O|| / max(||N|| + ratio_added, ratio_floor).
+// The absolute epsilons of a public code, which norm_guard as_published reproduces: X = U / max(factor ||U|| +
+// norm_added, norm_floor), and ||O|| / max(||N|| + ratio_added, ratio_floor).
 struct published_epsilons {
   double norm_added = 0;
   double norm_floor = 0;
@@ -148,8 +149,8 @@ struct adamw_element {
   T m, v, d;
 };
 
-// x, or the number nearest to it whose square is in range: 2^63, or for double 2^511, in magnitude. At run time there is one
-// comparison, as here and below no branch may stand in a branch, for loops of it to become vector code.
+// x, or the number nearest to it whose square is in range: 2^63, or for double 2^511, in magnitude. At run time there
+// is one comparison, as here and below no branch may stand in a branch, for loops of it to become vector code.
 template <class T>
 constexpr T saturated(T x) {
   constexpr T most = static_cast<T>(std::is_same_v<T, float> ? 0x1p63 : 0x1p511);
@@ -177,8 +178,8 @@ constexpr T adamw_direction(T m, T root, T correction1, T epsilon) {
   return divisor == T(0) ? T(0) : d;
 }
 
-// Both: d = (m / correction1) / (sqrt(v / correction2) + eps). Gradients and directions saturate, so the step is finite for
-// every finite gradient.
+// Both: d = (m / correction1) / (sqrt(v / correction2) + eps). Gradients and directions saturate, so the step is finite
+// for every finite gradient.
 template <class T>
 constexpr adamw_element<T> adamw(T m, T v, T g, double beta1, double beta2, T correction1, T correction2, T epsilon) {
   const adamw_element<T> e = adamw_moments(m, v, g, beta1, beta2, correction2);

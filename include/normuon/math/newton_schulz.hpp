@@ -1,5 +1,6 @@
-// The quintic Newton-Schulz iteration, once, over any backend: it keeps the singular vectors of U and drives its singular
-// values to about one. X is s x l, short side first, so tall matrices cost no transposed copy of the user's data.
+// The quintic Newton-Schulz iteration, once, over any backend: it keeps the singular vectors of U and drives its
+// singular values to about one. X is s x l, short side first, so tall matrices cost no transposed copy of the user's
+// data.
 #ifndef NORMUON_MATH_NEWTON_SCHULZ_HPP
 #define NORMUON_MATH_NEWTON_SCHULZ_HPP
 
@@ -34,12 +35,13 @@ struct iteration {
   compute_type compute = compute_type::float32;
 };
 
-// The aspect ratio from which the Gram form is chosen: there it does fewer operations, and below it the plain form is as
-// fast and nearer to exact (docs/results.md).
+// The aspect ratio from which the Gram form is chosen: there it does fewer operations, and below it the plain form is
+// as fast and nearer to exact (docs/results.md).
 inline constexpr double gram_aspect = 1.25;
 
 // Decides the iteration for rows x cols matrices on backend B.
-// Throws where the table is unsafe for the type, the backend can't compute in it, or the restart is no step of the table.
+// Throws where the table is unsafe for the type, the backend can't compute in it, or the restart is no step of the
+// table.
 template <tensor_backend B>
 constexpr iteration decide(const orthogonalizer_options& o, const published_epsilons& published, index_t rows,
                            index_t cols) {
@@ -89,7 +91,8 @@ struct iteration_workspace {
 };
 
 // X <- a X + (b A + c A^2) X with A = X X^T, for each row of the table: three products a step, two of them symmetric.
-// (Jordan, kellerjordan.github.io/posts/muon.)   s x l: 2 s^2 l + s^3 multiply-adds a step with symmetric refinements.
+// (Jordan, kellerjordan.github.io/posts/muon.)   s x l: 2 s^2 l + s^3 multiply-adds a step, 1.5 s^2 l + 0.5 s^3 with
+// symmetric refinements.
 template <tensor_backend B>
 void iterate_plain(B& b, iteration_workspace<B>& w, const iteration& it) {
   for (const quintic& step : it.table.active()) {
@@ -101,8 +104,9 @@ void iterate_plain(B& b, iteration_workspace<B>& w, const iteration& it) {
 }
 
 // The same map through the Gram matrix: with A = X X^T all factors P = a I + b A + c A^2 are symmetric and commute, so
-// X <- Q X with Q the product of them, and A <- P A P. (Dao-AILab/gram-newton-schulz.)  Only s x s products, but for two
-// of s x l between restarts, which keep the rounding noise in A from growing (coefficients.hpp says where they are needed).
+// X <- Q X with Q the product of them, and A <- P A P. (Dao-AILab/gram-newton-schulz.)  Only s x s products, but for
+// two of s x l between restarts, which keep the rounding noise in A from growing (coefficients.hpp says where they are
+// needed).
 template <tensor_backend B>
 void iterate_gram(B& b, iteration_workspace<B>& w, const iteration& it) {
   for (int k = 0; k < it.table.steps; ++k) {
@@ -127,8 +131,8 @@ void iterate_gram(B& b, iteration_workspace<B>& w, const iteration& it) {
   }
 }
 
-// w.X <- the orthogonalized U, one short-side-first operand per matrix of the run; norms <- ||U||_F, sound <- ok and U's
-// entries are finite (see `load`). U is not modified.
+// w.X <- the orthogonalized U, one short-side-first operand per matrix of the run; norms <- ||U||_F, sound <- ok and
+// U's entries are finite (see `load`). U is not modified.
 template <tensor_backend B>
 void newton_schulz(B& b, iteration_workspace<B>& w, const iteration& it, views U, slots norms, flags ok, flags sound) {
   if (U.empty()) return;

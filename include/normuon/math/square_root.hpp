@@ -9,7 +9,8 @@
 
 namespace normuon {
 
-// sqrt(x) for a finite x >= 0: rounded correctly at run time, to within one unit in the last place at compile time.
+// sqrt(x) for a finite x >= 0: rounded correctly at run time, to within one unit in the last place at compile time,
+// where a subnormal x is too small for the start that is taken here and gives a coarser root.
 constexpr double square_root(double x) {
   if (!std::is_constant_evaluated()) return std::sqrt(x);
   if (!(x > 0)) return 0;

@@ -44,8 +44,8 @@ class registry {
     gradient_scale_ = scale;
   }
 
-  // Adds a parameter with zero state. Weight: rows are neurons, every matrix of a batch is a matrix of its own. Throws where
-  // the name is taken or empty, a view can't be walked, or its type is not one that the backend takes.
+  // Adds a parameter with zero state. Weight: rows are neurons, every matrix of a batch is a matrix of its own. Throws
+  // where the name is taken or empty, a view can't be walked, or its type is not one that the backend takes.
   template <class T>
   void add_parameter(group_id id, std::string name, matrix_ref<T> weight) {
     static_assert(!std::is_const_v<T>, "a weight must be writable");
@@ -108,9 +108,9 @@ class registry {
     return tensors;
   }
 
-  // Replaces the state of every parameter: exactly the tensors that export_state lists, in any order, checked before the
-  // first is written. Makes a poisoned optimizer ready again; weights are the user's to restore. A backend that fails
-  // while it writes leaves the optimizer poisoned.
+  // Replaces the state of every parameter: exactly the tensors that export_state lists, in any order, checked before
+  // the first is written. Makes a poisoned optimizer ready again; weights are the user's to restore. A backend that
+  // fails while it writes leaves the optimizer poisoned.
   void import_state(const std::vector<named_tensor>& tensors) {
     std::vector<std::size_t> all(parameters_.size());
     for (std::size_t i = 0; i < all.size(); ++i) all[i] = i;

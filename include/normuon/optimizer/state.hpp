@@ -16,9 +16,9 @@ struct named_tensor {
   std::vector<double> values;
 };
 
-// The tensors that hold the state of `p`: names and shapes, values zero.   momentum: the weight's shape;   second_moment:
-// one number per neuron (matrix rules; none for Muon) or per element (AdamW);   step: one number.
-// The shapes of a batch begin with its length.
+// The tensors that hold the state of `p`: names and shapes, values zero.   momentum: the weight's shape;
+// second_moment: one number per neuron (matrix rules; none for Muon) or per element (AdamW);   step: one number. The
+// shapes of a batch begin with its length.
 template <tensor_backend B>
 std::vector<named_tensor> state_tensors(const parameter<B>& p, const group& g) {
   const auto shaped = [&](const char* suffix, std::vector<index_t> shape) {

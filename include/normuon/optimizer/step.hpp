@@ -1,5 +1,5 @@
-// The stages of a step over a plan: stage what changed on the host, check every gradient, then advance, direct and apply,
-// run by run. Nothing after the check can be refused; only a failing device or peer can stop it.
+// The stages of a step over a plan: stage what changed on the host, check every gradient, then advance, direct and
+// apply, run by run. Nothing after the check can be refused; only a failing device or peer can stop it.
 #ifndef NORMUON_OPTIMIZER_STEP_HPP
 #define NORMUON_OPTIMIZER_STEP_HPP
 

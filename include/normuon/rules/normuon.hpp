@@ -1,5 +1,5 @@
-// NorMuon: Muon whose neurons are brought to one scale (arXiv 2510.05491, Algorithm 1). Options, presets and the rule in
-// three verbs. Muon is the same rule with neuron_axis::none.
+// NorMuon: Muon whose neurons are brought to one scale (arXiv 2510.05491, Algorithm 1). Options, presets and the rule
+// in three verbs. Muon is the same rule with neuron_axis::none.
 #ifndef NORMUON_RULES_NORMUON_HPP
 #define NORMUON_RULES_NORMUON_HPP
 
@@ -8,7 +8,8 @@
 
 namespace normuon {
 
-// The default is `paper()`. Every preset is tested against vectors made by the public code that it names.
+// The default is `paper()`. Every preset is tested against vectors made by the public code that it names; `paper` has
+// none, and is tested against vectors made from its formulas.
 struct normuon_options {
   double learning_rate = 1e-3;  // >= 0; with the scale rms_02 rates are of AdamW's size
   double momentum = 0.95;       // b1, in [0, 1)
@@ -76,8 +77,12 @@ struct owner {
   flags obeyed(flags ok) const { return sound.empty() ? ok : sound; }
 };
 
-// Products: as many as the iteration has. Memory per parameter, in passes over one matrix of state type: read G, read M,
-// write M and U; read U, write X; read O twice; read and write W. (D is written and read again unless it is fused.)
+// Products: as many as the iteration has. Memory per parameter, in passes over one matrix:
+//   check    reads G
+//   advance  reads G and M, writes M, and U with Nesterov
+//   load     reads U for its norm (on the host twice where it is double), then again, writes X
+//   direct   reads O for r, then again
+//   apply    reads and writes W (D is written and read between the two unless they are fused)
 template <tensor_backend B>
 struct normuon_rule {
   // Where the gradient is.   M <- b1 M + g with g = (1-b1) G or G;   U = b1 M + g (Nesterov) or M.   U may travel.

@@ -7,9 +7,9 @@
 
 namespace normuon {
 
-// rank(), size(): who this process is among how many. all_gather_small(all, bytes): `all` holds size() pieces of `bytes`
-// bytes, in memory of the backend's kind; piece rank() is sent to every other rank, and theirs are received.
-// A step calls it once, at its start, so that all ranks decide alike on what is skipped.
+// rank(), size(): who this process is among how many. all_gather_small(all, bytes): `all` holds size() pieces of
+// `bytes` bytes, in memory of the backend's kind; piece rank() is sent to every other rank, and theirs are received. A
+// step calls it once, at its start, so that all ranks decide alike on what is skipped.
 template <class E>
 concept shard_engine = std::movable<E> && requires(E& engine, void* all) {
   { engine.rank() } -> std::same_as<int>;

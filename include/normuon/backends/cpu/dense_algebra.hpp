@@ -85,8 +85,8 @@ class dense_algebra {
     X.with_stored_type([&]<class T>(T) { mean_squares_of<Real, T>(r, X, i, neurons); });
   }
 
-  // Calls f(row, first, n, d) for all chunks of D = diag(factor) X_i, or X_i diag(factor), as rows of the user's matrix;
-  // d holds n reals, each rounded once.
+  // Calls f(row, first, n, d) for all chunks of D = diag(factor) X_i, or X_i diag(factor), as rows of the user's
+  // matrix; d holds n reals, each rounded once.
   template <class Real, class F>
   void for_each_scaled_chunk(const operand& X, index_t i, bool tall, side neurons, const Real* factor, F&& f) const {
     X.with_stored_type([&]<class T>(T) { normuon::for_each_scaled_chunk<Real, T>(X, i, tall, neurons, factor, f); });

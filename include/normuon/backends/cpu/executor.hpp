@@ -1,5 +1,5 @@
-// A pool of threads that share out numbered tasks. Which thread runs a task is not determined; what it computes must not
-// depend on that. Standard library only.
+// A pool of threads that share out numbered tasks. Which thread runs a task is not determined; what it computes must
+// not depend on that. Standard library only.
 #ifndef NORMUON_BACKENDS_CPU_EXECUTOR_HPP
 #define NORMUON_BACKENDS_CPU_EXECUTOR_HPP
 
@@ -36,8 +36,8 @@ class executor {
 
   int size() const { return static_cast<int>(threads_.size()) + 1; }
 
-  // Calls task(worker, i) once for each i = 0 to count - 1, in increasing order of start, and returns when all are done.
-  // After an exception no further task starts, and the first one is rethrown. Does not allocate.
+  // Calls task(worker, i) once for each i = 0 to count - 1, in increasing order of start, and returns when all are
+  // done. After an exception no further task starts, and the first one is rethrown. Does not allocate.
   template <class Task>
   void for_each(std::int64_t count, Task&& task) {
     if (count <= 0) return;

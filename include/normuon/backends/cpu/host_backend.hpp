@@ -13,9 +13,10 @@
 namespace normuon {
 
 // What computes the products, and keeps the operands: dense_algebra.hpp, or packed_algebra.hpp, which is faster.
-// bytes(shape): of an operand. shares(shape): products are given to all lanes. resize(X, shape): see the concept. reserve(shape): memory for products with such operands.
-// load, clear, multiply, add_identity, mean_squares, for_each_scaled_chunk: as in dense_algebra.hpp. `lanes` may share out
-// the work of one product: lanes.for_each(count, task).
+// bytes(shape): of an operand. shares(shape): products are given to all lanes. resize(X, shape): see the concept.
+// reserve(shape): memory for products with such operands. load, clear, multiply, add_identity, mean_squares,
+// for_each_scaled_chunk: as in dense_algebra.hpp. `lanes` may share out the work of one product: lanes.for_each(count,
+// task).
 template <class A>
 concept host_algebra =
     std::copyable<A> && std::constructible_from<A, const cpu_options&> &&

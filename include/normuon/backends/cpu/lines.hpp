@@ -1,5 +1,5 @@
-// How passes over a user's matrices touch memory: line by line, in chunks that a first-level cache holds, converted to the
-// type that is computed in. What differs between element types and strides ends here.
+// How passes over a user's matrices touch memory: line by line, in chunks that a first-level cache holds, converted to
+// the type that is computed in. What differs between element types and strides ends here.
 #ifndef NORMUON_BACKENDS_CPU_LINES_HPP
 #define NORMUON_BACKENDS_CPU_LINES_HPP
 
@@ -81,8 +81,9 @@ void for_each_chunk(const line_order& order, F&& f) {
       f(line, first, std::min(chunk_length, order.length - first));
 }
 
-// A sum of squares in double whose order is fixed: eight partial sums, taken in turn, and added as a tree. The bits depend
-// neither on vector width nor on contraction: the square of a float is exact in double, that of a double is fused.
+// A sum of squares in double whose order is fixed: eight partial sums, taken in turn, and added as a tree. The bits
+// depend neither on vector width nor on contraction: the square of a float is exact in double, that of a double is
+// fused.
 class ordered_sum {
  public:
   template <class T>

@@ -1,5 +1,5 @@
-// An operand in packed panels, and the doors by which numbers enter and leave it. Its kernel follows from the path and the
-// type of the iteration when it is sized. Real is the type of the user's side, as the host computes it.
+// An operand in packed panels, and the doors by which numbers enter and leave it. Its kernel follows from the path and
+// the type of the iteration when it is sized. Real is the type of the user's side, as the host computes it.
 #ifndef NORMUON_BACKENDS_CPU_PACKED_OPERAND_HPP
 #define NORMUON_BACKENDS_CPU_PACKED_OPERAND_HPP
 
@@ -81,7 +81,8 @@ class packed_operand {
 // Rows of a matrix that enter or leave together, and columns of it: whole tiles of every kernel.
 inline constexpr index_t rows_of_door = 32, columns_of_door = 192;
 
-// V <- factor * (unit * U), with V as large as U rounded up, by zeros. A tall U enters a transposed view of its operand.
+// V <- factor * (unit * U), with V as large as U rounded up, by zeros. A tall U enters a transposed view of its
+// operand.
 template <tile_kernel K, class Real>
 void pack(const packed_matrix<K>& V, const matrix_view& U, double unit, double factor, bool rounds) {
   const bool narrow = rounds || K::depth == 2;  // then a float between must not spoil the rounding to 16 bits
@@ -114,8 +115,8 @@ void pack(const packed_matrix<K>& V, const matrix_view& U, double unit, double f
   }
 }
 
-// Calls f(i, height, j, n, block) for rows i to i + height - 1, columns j to j + n - 1 of the first rows x cols numbers of V,
-// with block[k][c] that of row i + k and column j + c.
+// Calls f(i, height, j, n, block) for rows i to i + height - 1, columns j to j + n - 1 of the first rows x cols numbers
+// of V, with block[k][c] that of row i + k and column j + c.
 template <tile_kernel K, class F>
 void for_each_unpacked_block(const packed_matrix<K>& V, index_t rows, index_t cols, F&& f) {
   float block[rows_of_door][columns_of_door];

@@ -1,6 +1,6 @@
-// Products of packed matrices. A matrix of the iteration lives in panels only (tiles/tile.hpp), written by the last act of
-// the product that makes it, so nothing is ever packed before a product. Each number of a result is summed by one thread,
-// over the whole of k in order: bits depend on the kernel, and neither on threads nor on how the work is cut.
+// Products of packed matrices. A matrix of the iteration lives in panels only (tiles/tile.hpp), written by the last act
+// of the product that makes it, so nothing is ever packed before a product. Each number of a result is summed by one
+// thread, over the whole of k in order: bits depend on the kernel, and neither on threads nor on how the work is cut.
 #ifndef NORMUON_BACKENDS_CPU_PACKED_PRODUCTS_HPP
 #define NORMUON_BACKENDS_CPU_PACKED_PRODUCTS_HPP
 
@@ -78,8 +78,8 @@ struct finish {
 // Rows that a task takes of a block of columns: enough to use the columns again, few enough to share them out.
 inline constexpr index_t rows_of_task = 192;
 
-// Y <- the finished L R, where L is a left factor with as many rows as Y, R a right one with as many columns, both `cells`
-// deep. Y is neither. lanes.for_each(count, task) calls task(i) for each i below count, at once or not.
+// Y <- the finished L R, where L is a left factor with as many rows as Y, R a right one with as many columns, both
+// `cells` deep. Y is neither. lanes.for_each(count, task) calls task(i) for each i below count, at once or not.
 template <tile_kernel K, class Lanes>
 void packed_product(Lanes& lanes, const packed_matrix<K>& Y, const typename K::cell* L, const typename K::cell* R,
                     index_t cells, const finish<K>& end) {

@@ -136,7 +136,8 @@ double adamw(const matrix_view& out, const matrix_view& W, const matrix_view& M,
   return std::sqrt(squares.value());
 }
 
-// v and f of one matrix's neurons, from their mean squares r (see `factors` of the concept). `v` null: no second moment.
+// v and f of one matrix's neurons, from their mean squares r (see `factors` of the concept). `v` null: no second
+// moment.
 template <class Real>
 void factors(Real* v, Real* f, const Real* r, index_t neurons, double beta2, const factor_formula& formula) {
   const auto length = static_cast<double>(formula.axis == neuron_axis::columns ? formula.rows : formula.cols);

@@ -1,5 +1,5 @@
-// Lets a plain build have the vector instructions of the processor that it runs on. Without them a fused multiply-add is a
-// call of the C library, twenty times slower; the numbers are the same.
+// Lets a plain build have the vector instructions of the processor that it runs on. Without them a fused multiply-add
+// is a call of the C library, twenty times slower; the numbers are the same.
 #ifndef NORMUON_BACKENDS_CPU_VECTORIZED_HPP
 #define NORMUON_BACKENDS_CPU_VECTORIZED_HPP
 

@@ -1,5 +1,5 @@
-// The packed kernel for AMX: 32 x 32, four accumulators of 16 x 16, on pairs of bfloat16. An instruction multiplies 16 x 32
-// by 32 x 16 numbers. `Instructions` are the processor's, or in tests an emulation of them.
+// The packed kernel for AMX: 32 x 32, four accumulators of 16 x 16, on pairs of bfloat16. An instruction multiplies 16
+// x 32 by 32 x 16 numbers. `Instructions` are the processor's, or in tests an emulation of them.
 #ifndef NORMUON_BACKENDS_CPU_TILES_AMX_HPP
 #define NORMUON_BACKENDS_CPU_TILES_AMX_HPP
 
@@ -29,8 +29,8 @@ struct amx_instructions {
     return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
   }
 
-  // Four accumulators <- sums over blocks of 16 cells; left tiles are 1 KiB each, one after the other; a right tile's rows
-  // are 128 bytes apart. Then accumulators go to the quarters of a 32 x 32 tile of floats.
+  // Four accumulators <- sums over blocks of 16 cells; left tiles are 1 KiB each, one after the other; a right tile's
+  // rows are 128 bytes apart. Then accumulators go to the quarters of a 32 x 32 tile of floats.
   [[gnu::target("amx-tile,amx-bf16")]] static void product(float* tile, index_t blocks, const bfloat16_pair* left,
                                                            const bfloat16_pair* right) {
     static constexpr amx_configuration configuration;

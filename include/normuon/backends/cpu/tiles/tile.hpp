@@ -1,12 +1,12 @@
 // What a packed kernel is: how numbers lie in panels, and a few functions on one tile of a product. The loops that call
-// them are in packed_products.hpp. A kernel is compiled for its own instruction set by target attributes, so a plain build
-// has all of them; for that its functions stand out of line, take no vector types and contain no lambdas.
+// them are in packed_products.hpp. A kernel is compiled for its own instruction set by target attributes, so a plain
+// build has all of them; for that its functions stand out of line, take no vector types and contain no lambdas.
 //
-// A matrix lies in panels of `width` lines. In its right form, for use as a right factor, a panel is `width` columns and k
-// runs along its rows; across, which is the right form of its transpose, a panel is `width` rows and k runs along its
-// columns. A cell holds `depth` neighbours along k: one float, or two bfloat16. Line i of cell q of panel p is at
-// (p * cells + q) * width + i. A left factor is read across, or where `has_left_form` from a form of its own.
-// A tile is `rows` x (`panels` * `width`) floats, row by row; the last of its panels may be missing.
+// A matrix lies in panels of `width` lines. In its right form, for use as a right factor, a panel is `width` columns
+// and k runs along its rows; across, which is the right form of its transpose, a panel is `width` rows and k runs along
+// its columns. A cell holds `depth` neighbours along k: one float, or two bfloat16. Line i of cell q of panel p is at
+// (p * cells + q) * width + i. A left factor is read across, or where `has_left_form` from a form of its own. A tile is
+// `rows` x (`panels` * `width`) floats, row by row; the last of its panels may be missing.
 #ifndef NORMUON_BACKENDS_CPU_TILES_TILE_HPP
 #define NORMUON_BACKENDS_CPU_TILES_TILE_HPP
 
@@ -18,11 +18,12 @@
 
 namespace normuon {
 
-// product(tile, cells, left, right, stride, panels): tile <- the sum over `cells` cells of rows x panels * width products;
+// product(tile, cells, left, right, stride, panels): tile <- the sum over `cells` cells of rows x panels * width
+// products;
 //   `stride` is from one right panel to the next. `left` may begin at any multiple of `rows` inside its panel.
 // combine(tile, alpha, beta, right, stride, panels): tile <- alpha tile + beta C, where C lies in right form.
-// pack_right(right, stride, tile, panels), pack_across(across, tile, panels), pack_left(left, tile): the tile's numbers,
-// rounded, as cells of that form.
+// pack_right(right, stride, tile, panels), pack_across(across, tile, panels), pack_left(left, tile): the tile's
+// numbers, rounded, as cells of that form.
 // number(cell, k), with_number(cell, k, x): reads and replaces the number of a cell whose place along k is k.
 template <class K>
 concept tile_kernel =
