@@ -28,7 +28,7 @@ class workers {
   template <class Task>
   double mean_over_parts(const windows& w, Task task);
 
-  normuon::executor pool_;
+  normuon::thread_pool pool_;
   std::vector<network<float>> networks_;      // one a thread
   std::vector<parameters<float>> gradients_;  // one a part
 };

@@ -11,7 +11,7 @@
 
 #include "normuon/backends/cpu/executor.hpp"
 
-using normuon::executor;
+using normuon::thread_pool;
 
 namespace {
 
@@ -21,7 +21,7 @@ struct visits {
   std::atomic<int> worker_out_of_range{0};
 
   explicit visits(std::size_t count) : times(count) {}
-  auto task(const executor& e) {
+  auto task(const thread_pool& e) {
     return [this, size = e.size()](int worker, std::int64_t i) {
       if (worker < 0 || worker >= size) ++worker_out_of_range;
       ++times[static_cast<std::size_t>(i)];
@@ -36,7 +36,7 @@ struct visits {
 
 TEST_CASE("each index is taken once, for any number of threads and of tasks") {
   for (const int threads : {1, 2, 3, 4, 9}) {
-    executor e(threads);
+    thread_pool e(threads);
     CHECK(e.size() == threads);
     for (const int count : {0, 1, 2, 3, 4, 5, 8, 9, 10, 100, 1000, 1, 0, 7}) {
       CAPTURE(threads);
@@ -49,16 +49,16 @@ TEST_CASE("each index is taken once, for any number of threads and of tasks") {
 }
 
 TEST_CASE("no tasks are none, also where their number is negative") {
-  executor e(2);
+  thread_pool e(2);
   e.for_each(-3, [](int, std::int64_t) { FAIL("there is nothing to do"); });
 }
 
 TEST_CASE("by default there are as many workers as the machine runs at once") {
-  CHECK(executor().size() == std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
+  CHECK(thread_pool().size() == std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
 }
 
 TEST_CASE("what the tasks wrote can be read when for_each returns, hundreds of times in a row") {
-  executor e(3);
+  thread_pool e(3);
   std::vector<int> plain(16);  // no atomics: a thread sanitizer would tell
   for (int round = 1; round <= 300; ++round) {
     e.for_each(16, [&](int, std::int64_t i) {
@@ -70,7 +70,7 @@ TEST_CASE("what the tasks wrote can be read when for_each returns, hundreds of t
 }
 
 TEST_CASE("two tasks run at once where there are two workers") {
-  executor e(2);
+  thread_pool e(2);
   std::atomic<int> arrived{0};
   bool met = true;
   e.for_each(2, [&](int, std::int64_t) {
@@ -86,7 +86,7 @@ TEST_CASE("two tasks run at once where there are two workers") {
 }
 
 TEST_CASE("a single task, and a single worker's tasks, run on the calling thread in order") {
-  executor one(1), three(3);
+  thread_pool one(1), three(3);
   const auto caller = std::this_thread::get_id();
   std::vector<std::int64_t> order;
   one.for_each(5, [&](int worker, std::int64_t i) {
@@ -103,7 +103,7 @@ TEST_CASE("a single task, and a single worker's tasks, run on the calling thread
 
 TEST_CASE("an exception reaches the caller, and the pool goes on") {
   for (const int threads : {1, 2, 4}) {
-    executor e(threads);
+    thread_pool e(threads);
     for (const int bad : {0, 1, 57, 99}) {
       CAPTURE(threads);
       CAPTURE(bad);
@@ -126,7 +126,7 @@ TEST_CASE("an exception reaches the caller, and the pool goes on") {
 
 TEST_CASE("after an exception the tasks that had not begun are left out") {
   for (const int threads : {1, 2, 4}) {
-    executor e(threads);
+    thread_pool e(threads);
     std::atomic<int> begun{0};
     CHECK_THROWS_AS(e.for_each(100'000,
                                [&](int, std::int64_t i) {
@@ -140,7 +140,7 @@ TEST_CASE("after an exception the tasks that had not begun are left out") {
 }
 
 TEST_CASE("of many exceptions one reaches the caller") {
-  executor e(4);
+  thread_pool e(4);
   for (int round = 0; round < 200; ++round)
     CHECK_THROWS_AS(e.for_each(8, [](int, std::int64_t i) { throw std::out_of_range(std::to_string(i)); }),
                     std::out_of_range);
@@ -148,18 +148,18 @@ TEST_CASE("of many exceptions one reaches the caller") {
 
 TEST_CASE("exceptions that are no std::exception pass too") {
   for (const int threads : {1, 3}) {
-    executor e(threads);
+    thread_pool e(threads);
     CHECK_THROWS_AS(e.for_each(9, [](int, std::int64_t) { throw 42; }), int);
   }
 }
 
 TEST_CASE("tasks may use pools of their own") {
-  executor outer(3);
+  thread_pool outer(3);
   std::vector<std::unique_ptr<visits>> inner;
   for (int i = 0; i < 6; ++i) inner.push_back(std::make_unique<visits>(20));
   outer.for_each(6, [&](int, std::int64_t i) {
     visits& mine = *inner[static_cast<std::size_t>(i)];
-    executor own(2);
+    thread_pool own(2);
     own.for_each(20, mine.task(own));
   });
   for (const auto& v : inner) CHECK(v->once_each());
@@ -167,8 +167,8 @@ TEST_CASE("tasks may use pools of their own") {
 
 TEST_CASE("a pool goes away at once, whether it has worked or not") {
   for (int round = 0; round < 100; ++round) {
-    executor idle(4);
-    executor used(4);
+    thread_pool idle(4);
+    thread_pool used(4);
     visits v(10);
     used.for_each(10, v.task(used));
     CHECK(v.once_each());

@@ -124,7 +124,7 @@ TEST_CASE_TEMPLATE("what is packed is found in both forms, with zeros around it"
 TEST_CASE_TEMPLATE("a packed product is that of plain loops, finished and rounded once", K, KERNELS) {
   if (!runs<K>()) return;
   random_source random(2);
-  lanes alone;
+  lanes<thread_pool> alone;
   for (const index_t m : sizes)
     for (const index_t n : sizes) {
       const index_t k = sizes[static_cast<std::size_t>(m + n) % std::size(sizes)];
@@ -145,7 +145,7 @@ TEST_CASE_TEMPLATE("a packed product is that of plain loops, finished and rounde
 TEST_CASE_TEMPLATE("a packed symmetric product is mirrored exactly, with its multiple of the identity", K, KERNELS) {
   if (!runs<K>()) return;
   random_source random(3);
-  lanes alone;
+  lanes<thread_pool> alone;
   for (const index_t m : sizes)
     for (const index_t k : {index_t(2), index_t(65)}) {
       CAPTURE(m);
@@ -165,7 +165,7 @@ TEST_CASE_TEMPLATE("a packed symmetric product is mirrored exactly, with its mul
 TEST_CASE_TEMPLATE("every form of a packed result is fit for the next product", K, KERNELS) {
   if (!runs<K>()) return;
   random_source random(6);
-  lanes alone;
+  lanes<thread_pool> alone;
   const auto times = [&](const packed<K>& A, const packed<K>& B) {
     packed<K> Y(A.shape.rows, B.shape.cols);
     packed_product<K>(alone, Y.all, A.all.left, B.all.right, A.all.cells_across(), {});
@@ -195,8 +195,8 @@ TEST_CASE_TEMPLATE("a packed product has the same bits on any number of lanes", 
   random_source random(4);
   const packed<K> A(random.gaussian(300, 70)), B(random.gaussian(70, 130));
   const auto made = [&](int threads) {
-    executor pool(threads);
-    lanes several{&pool};
+    thread_pool pool(threads);
+    lanes<thread_pool> several{&pool};
     packed<K> Y(300, 130), S = packed<K>::symmetric(300);
     packed_product<K>(several, Y.all, A.all.left, B.all.right, A.all.cells_across(), {});
     packed_symmetric_product<K>(several, S.all, A.all.left, A.all.across, A.all.cells_across(), {});
@@ -209,7 +209,7 @@ TEST_CASE_TEMPLATE("a packed product has the same bits on any number of lanes", 
 TEST_CASE_TEMPLATE("a zero factor ignores what it multiplies", K, KERNELS) {
   if (!runs<K>()) return;
   random_source random(5);
-  lanes alone;
+  lanes<thread_pool> alone;
   const packed<K> A(random.gaussian(9, 20)), B(random.gaussian(20, 30));
   packed<K> C(9, 30), Y(9, 30), Z(9, 30);
   std::memset(C.cells.data(), 0xff, C.cells.size() * sizeof(typename K::cell));  // NaN

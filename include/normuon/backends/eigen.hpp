@@ -81,8 +81,9 @@ class eigen_products {
   host_memory left_, right_;
 };
 
-template <std::floating_point Real>
-using basic_eigen_backend = basic_host_backend<Real, mixed_algebra<eigen_products>>;
+// Executor: what runs its threads, to be lent by a trainer that has threads of its own (cpu/executor.hpp).
+template <std::floating_point Real, executor Executor = thread_pool>
+using basic_eigen_backend = basic_host_backend<Real, mixed_algebra<eigen_products>, Executor>;
 
 using eigen_backend = basic_eigen_backend<float>;     // weights float, bfloat16 or float16; state and iteration float
 using eigen_backend64 = basic_eigen_backend<double>;  // weights of any type; state and iteration double

@@ -1,10 +1,11 @@
-// A pool of threads that share out numbered tasks. Which thread runs a task is not determined; what it computes must
-// not depend on that. Standard library only.
+// What shares out numbered tasks among threads, and a pool that does. Which thread runs a task is not determined; what it
+// computes must not depend on that. Standard library only.
 #ifndef NORMUON_BACKENDS_CPU_EXECUTOR_HPP
 #define NORMUON_BACKENDS_CPU_EXECUTOR_HPP
 
 #include <algorithm>
 #include <atomic>
+#include <concepts>
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
@@ -15,11 +16,20 @@
 
 namespace normuon {
 
-// The calling thread is worker 0; `threads - 1` more wait for work. One for_each at a time.
-class executor {
+// size(): workers, at least 1. for_each(count, task): calls task(worker, i) once for each i = 0 to count - 1, with worker
+// below size() and never the same at once, and returns when all are done; what a task throws is rethrown.
+template <class E>
+concept executor = requires(E& e, const E& c, void (*task)(int, std::int64_t)) {
+  { c.size() } -> std::same_as<int>;
+  e.for_each(std::int64_t{}, task);
+};
+
+// The calling thread is worker 0; `threads - 1` more look out for work for a moment, then sleep until there is some. One
+// for_each at a time.
+class thread_pool {
  public:
   // threads: at least 1, or 0 for as many as the machine runs at once.
-  explicit executor(int threads = 0) {
+  explicit thread_pool(int threads = 0) {
     const int all = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
     const int wanted = threads > 0 ? threads : all;
     threads_.reserve(static_cast<std::size_t>(wanted - 1));
@@ -30,14 +40,13 @@ class executor {
       throw;
     }
   }
-  executor(const executor&) = delete;
-  executor& operator=(const executor&) = delete;
-  ~executor() { stop(); }
+  thread_pool(const thread_pool&) = delete;
+  thread_pool& operator=(const thread_pool&) = delete;
+  ~thread_pool() { stop(); }
 
   int size() const { return static_cast<int>(threads_.size()) + 1; }
 
-  // Calls task(worker, i) once for each i = 0 to count - 1, in increasing order of start, and returns when all are
-  // done. After an exception no further task starts, and the first one is rethrown. Does not allocate.
+  // Tasks start in increasing order; after an exception none does, and the first one is rethrown. Does not allocate.
   template <class Task>
   void for_each(std::int64_t count, Task&& task) {
     if (count <= 0) return;
@@ -56,18 +65,40 @@ class executor {
       count_ = count;
       next_.store(0, std::memory_order_relaxed);
       failure_ = nullptr;
-      busy_ = static_cast<int>(threads_.size());
-      ++generation_;
+      busy_.store(static_cast<int>(threads_.size()), std::memory_order_relaxed);
+      generation_.fetch_add(1, std::memory_order_release);
     }
     start_.notify_all();
     take_tasks(0);
-    std::unique_lock lock(mutex_);
-    done_.wait(lock, [this] { return busy_ == 0; });
+    const auto done = [this] { return busy_.load(std::memory_order_acquire) == 0; };
+    if (!soon(done)) {
+      std::unique_lock lock(mutex_);
+      done_.wait(lock, done);
+    }
     if (failure_) std::rethrow_exception(failure_);
   }
 
  private:
   using call_type = void (*)(void*, int, std::int64_t);
+
+  // Looks for some 30 microseconds whether `happened`: longer than what lies between two products of a step, and about what
+  // it takes to fall asleep and be woken.
+  template <class Condition>
+  static bool soon(const Condition& happened) {
+    constexpr int looks = 500;
+    for (int look = 0; look < looks; ++look) {
+      if (happened()) return true;
+      pause();
+    }
+    return false;
+  }
+  static void pause() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#else
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+#endif
+  }
 
   void take_tasks(int worker) {
     for (std::int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count_;) {
@@ -83,16 +114,21 @@ class executor {
 
   void wait_for_work(int worker) {
     std::uint64_t seen = 0;
+    const auto called = [&] { return generation_.load(std::memory_order_acquire) != seen; };
     for (;;) {
-      {
+      if (!soon(called)) {
         std::unique_lock lock(mutex_);
-        start_.wait(lock, [&] { return stopping_ || generation_ != seen; });
-        if (stopping_) return;
-        seen = generation_;
+        start_.wait(lock, called);
       }
+      seen = generation_.load(std::memory_order_acquire);
+      if (stopping_) return;
       take_tasks(worker);
-      const std::lock_guard lock(mutex_);
-      if (--busy_ == 0) done_.notify_one();
+      if (busy_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+        {
+          const std::lock_guard lock(mutex_);
+        }  // who waits is asleep, or hasn't looked yet
+        done_.notify_one();
+      }
     }
   }
 
@@ -100,6 +136,7 @@ class executor {
     {
       const std::lock_guard lock(mutex_);
       stopping_ = true;
+      generation_.fetch_add(1, std::memory_order_release);
     }
     start_.notify_all();
     for (std::thread& t : threads_) t.join();
@@ -109,10 +146,10 @@ class executor {
   std::vector<std::thread> threads_;
   std::mutex mutex_;
   std::condition_variable start_, done_;
-  std::uint64_t generation_ = 0;
-  bool stopping_ = false;
-  int busy_ = 0;
-  std::exception_ptr failure_;
+  std::atomic<std::uint64_t> generation_{0};
+  std::atomic<int> busy_{0};
+  bool stopping_ = false;       // this and what follows are written before `generation_` and read after it
+  std::exception_ptr failure_;  // under the mutex, and read when nobody is busy
   call_type call_ = nullptr;
   void* task_ = nullptr;
   std::int64_t count_ = 0;

@@ -31,9 +31,10 @@ concept host_algebra =
       a.template mean_squares<float>(r, X, index_t{}, side{});
     };
 
-// Of the operations on one run of matrices, those on a single one: threads that take parts of it, or the caller alone.
+// What shares out the work of one product: an executor's workers, or the caller alone.
+template <executor Executor>
 struct lanes {
-  executor* threads = nullptr;
+  Executor* threads = nullptr;
 
   template <class Task>
   void for_each(index_t count, Task&& task) {
@@ -44,24 +45,28 @@ struct lanes {
 };
 
 template <class Algebra>
-concept has_symmetric_products = requires(Algebra& a, lanes& l, typename Algebra::operand& Y) {
+concept has_symmetric_products = requires(Algebra& a, lanes<thread_pool>& l, typename Algebra::operand& Y) {
   a.multiply_symmetric(l, Y, double{}, double{}, Y, Y, bool{}, double{}, Y);
 };
 
-template <std::floating_point Real, host_algebra Algebra>
+template <std::floating_point Real, host_algebra Algebra, executor Executor = thread_pool>
 class basic_host_backend {
  public:
   using real = Real;
   using memory = host_memory;
   using operand = typename Algebra::operand;
 
-  explicit basic_host_backend(const cpu_options& options = {}) : basic_host_backend(options, Algebra(options)) {}
-  basic_host_backend(const cpu_options& options, const Algebra& algebra) : algebra_(algebra) {
-    team_ = std::make_unique<team>(options.threads);
-    lanes_.threads = &team_->threads;
-    for (int worker = 0; worker < team_->threads.size(); ++worker)
-      team_->workers.push_back(basic_host_backend(of_worker(), algebra));
+  // Makes a pool of threads of its own.
+  explicit basic_host_backend(const cpu_options& options = {})
+    requires std::same_as<Executor, thread_pool>
+      : basic_host_backend(options, Algebra(options)) {}
+  basic_host_backend(const cpu_options& options, const Algebra& algebra)
+    requires std::same_as<Executor, thread_pool>
+      : algebra_(algebra), own_threads_(std::make_unique<thread_pool>(options.threads)) {
+    take(*own_threads_);
   }
+  // Works on an executor that is lent; it must outlive the backend, and not be in use while an operation runs.
+  explicit basic_host_backend(Executor& threads, const cpu_options& options = {}) : algebra_(options) { take(threads); }
 
   static constexpr bool takes(element_type type) {
     return type != element_type::float64 || std::is_same_v<Real, double>;
@@ -80,8 +85,7 @@ class basic_host_backend {
   void resize(operand& X, const operand_shape& shape) {
     algebra_.resize(X, shape);
     algebra_.reserve(shape);
-    if (team_)
-      for (basic_host_backend& worker : team_->workers) worker.algebra_.reserve(shape);
+    for (basic_host_backend& worker : workers_) worker.algebra_.reserve(shape);
   }
   void write(void* to, const void* from, std::size_t bytes) {
     if (bytes != 0) std::memcpy(to, from, bytes);
@@ -206,23 +210,24 @@ class basic_host_backend {
     });
   }
 
-  int workers() const { return team_ ? team_->threads.size() : 1; }
+  int workers() const { return lanes_.threads ? lanes_.threads->size() : 1; }
 
   template <class Task>
   void for_each(index_t count, Task&& task) {
-    team_->threads.for_each(
-        count, [&](int worker, index_t i) { task(team_->workers[static_cast<std::size_t>(worker)], worker, i); });
+    lanes_.threads->for_each(
+        count, [&](int worker, index_t i) { task(workers_[static_cast<std::size_t>(worker)], worker, i); });
   }
 
  private:
-  struct team {
-    explicit team(int threads_wanted) : threads(threads_wanted) {}
-    executor threads;
-    std::vector<basic_host_backend> workers;  // one backend per thread, each alone with its run
-  };
-
+  // The backend of one worker, alone with its run.
   struct of_worker {};
   basic_host_backend(of_worker, const Algebra& algebra) : algebra_(algebra) {}
+
+  void take(Executor& threads) {
+    lanes_.threads = &threads;
+    for (int worker = 0; worker < threads.size(); ++worker)
+      workers_.push_back(basic_host_backend(of_worker(), algebra_));
+  }
 
   static Real as_real(number x) { return static_cast<Real>(*x); }
   static bool goes(flags ok, std::size_t i) { return ok.empty() || *ok[i] != 0; }
@@ -248,8 +253,9 @@ class basic_host_backend {
   }
 
   Algebra algebra_;
-  std::unique_ptr<team> team_;  // none in the backend of a worker
-  lanes lanes_;
+  std::unique_ptr<Executor> own_threads_;  // where none is lent
+  std::vector<basic_host_backend> workers_;
+  lanes<Executor> lanes_;
 };
 
 // A backend of one's own products on plain memory (examples/02_custom_backend.cpp).
