@@ -19,7 +19,7 @@ enum class non_finite_policy {
 
 struct optimizer_options {
   non_finite_policy non_finite = non_finite_policy::skip;
-  std::size_t workspace_limit = 0;  // bytes a run of several matrices may need of a worker; 0: as the backend likes
+  std::size_t workspace_limit = 0;  // bytes of workspace a run of several matrices may need; 0: as the backend likes
 };
 
 // Named parameters in groups, moved by `step()`. Weights, gradients and change buffers stay the user's: what is bound
@@ -80,8 +80,8 @@ class optimizer : public registry<Backend> {
     return report;
   }
 
-  // What all workers together keep besides state, but for what products need inside; 0 before the first step or
-  // `prepare`.
+  // What is kept besides state for runs of matrices, as many at once as there are workers, but for what products need
+  // inside; 0 before the first step or `prepare`.
   std::size_t workspace_bytes() const { return plan_.workspace_bytes(); }
 
  private:

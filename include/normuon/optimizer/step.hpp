@@ -61,7 +61,7 @@ class stepper {
       if (!may_move(a)) return;
       progress[static_cast<std::size_t>(i)] = 1;
       if (a.shape < 0) move_elements(worker, a);
-      else move_matrices(worker, p_.workspaces[static_cast<std::size_t>(index)], a);
+      else move_matrices(worker, p_.workspaces[static_cast<std::size_t>(a.workspace < 0 ? index : a.workspace)], a);
       progress[static_cast<std::size_t>(i)] = 2;
     });
   }
@@ -118,7 +118,7 @@ class stepper {
     }
   }
 
-  // Lets the table's views of the run lie in the worker's memory, or where M is if there is none.
+  // Lets the table's views of the run lie in the workspace, or where M is if there is none.
   void place(std::vector<matrix_view>& table, const typename B::memory* memory, const run& a,
              const matrix_plan& shape) {
     const index_t m = shape.factors.rows, n = shape.factors.cols;
