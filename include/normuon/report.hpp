@@ -16,7 +16,8 @@ enum class outcome {
   frozen,               // held back by `freeze`
   absent,               // no gradient was bound
   non_finite_gradient,  // held back whole: W, M, v and the counter are as they were
-  non_finite_update,    // M moved, but U overflowed: W and v of that matrix are as they were
+  non_finite_update,    // M moved, but U overflowed: W and v of that matrix are as they were. If M itself is infinite
+                        // now, W stays where it is until other state is imported, say zeros
 };
 
 constexpr std::string_view name_of(outcome o) {

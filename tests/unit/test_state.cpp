@@ -125,6 +125,47 @@ TEST_CASE("a run in double is cut and goes on bit for bit too") {
   CHECK(same_bits(second.m.weights(), whole.m.weights()));
 }
 
+TEST_CASE("a run whose state is not finite is cut and goes on bit for bit too, until zeros are imported") {
+  struct {
+    any_options options;
+    non_finite_policy policy;
+    float gradient;
+  } const cases[] = {{normuon_options::dion(), non_finite_policy::skip, 3e38f},  // the second one overflows M
+                     {normuon_options::paper(), non_finite_policy::propagate, std::nanf("")},
+                     {adamw_options{}, non_finite_policy::propagate, std::nanf("")}};
+  for (const auto& c : cases) {
+    model<float> whole({{"w", c.options, 3, 5}, {"other", c.options, 4, 4}}),
+        rest({{"w", c.options, 3, 5}, {"other", c.options, 4, 4}});
+    optimizer<eigen_backend> opt(eigen_backend({.threads = 1}), {.non_finite = c.policy});
+    optimizer<eigen_backend> second(eigen_backend({.threads = 1}), {.non_finite = c.policy});
+    whole.add_to(opt);
+    rest.add_to(second);
+    for (int step = 0; step < 2; ++step) {
+      whole.make_gradients(step);
+      std::fill(whole.parameters[0].gradient.begin(), whole.parameters[0].gradient.end(), c.gradient);
+      opt.step();
+    }
+    const std::vector<named_tensor> state = opt.export_state();
+    CHECK(!is_finite(state[1].values[0]));
+    rest.set_weights(whole.weights());
+    second.import_state(state);
+    CHECK(same_bits(second.export_state(), state));
+    for (auto* each : {&whole, &rest}) each->make_gradients(2);
+    opt.step();
+    second.step();
+    CHECK(same_bits(rest.weights(), whole.weights()));
+    CHECK(same_bits(second.export_state(), opt.export_state()));
+
+    std::vector<named_tensor> zeros = state;
+    for (named_tensor& t : zeros) t.values.assign(t.values.size(), 0);
+    rest.parameters[0].weight.assign(15, 1);
+    second.import_state(zeros);
+    second.step();
+    CHECK(second.report().parameters[0].outcome == outcome::moved);
+    for (const float w : rest.parameters[0].weight) CHECK((is_finite(w) && w != 1));
+  }
+}
+
 TEST_CASE("state is taken in any order, and comes out as it went in") {
   training32 from(3), to(1);
   std::vector<named_tensor> state = from.opt.export_state();
@@ -165,8 +206,9 @@ TEST_CASE("state that does not fit is refused by name, and none of it is written
   refuses([](auto& s) { s[4].shape = {5, 12}; }, "tall.momentum", "[12, 5]", "[5, 12]");
   refuses([](auto& s) { s[4].shape = {60}; }, "tall.momentum", "[12, 5]", "[60]");
   refuses([](auto& s) { s[4].values.pop_back(); }, "tall.momentum", "with 60 values", "with 59");
-  refuses([](auto& s) { s[18].values[3] = not_a_number; }, "vector.second_moment", "finite", "nan");
-  refuses([](auto& s) { s[17].values[0] = -infinity; }, "vector.momentum", "finite", "-inf");
+  refuses([](auto& s) { s[18].values[3] = -infinity; }, "vector.second_moment", ">= 0", "-inf");
+  refuses([](auto& s) { s[16].values[0] = not_a_number; }, "vector.step", "finite", "nan");
+  refuses([](auto& s) { s[16].values[0] = infinity; }, "vector.step", "finite", "inf");
   refuses([](auto& s) { s[17].values[10] = 1e300; }, "vector.momentum", "1e+300", "out of range");
   refuses([](auto& s) { s[5].values[11] = -1e-3; }, "tall.second_moment", ">= 0", "-0.001");
   refuses([](auto& s) { s[16].values[0] = -1; }, "vector.step", ">= 0", "-1");

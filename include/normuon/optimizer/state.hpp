@@ -2,6 +2,7 @@
 #ifndef NORMUON_OPTIMIZER_STATE_HPP
 #define NORMUON_OPTIMIZER_STATE_HPP
 
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -37,8 +38,9 @@ std::vector<named_tensor> state_tensors(const parameter<B>& p, const group& g) {
   return tensors;
 }
 
-// Throws where `given` is not a possible value of `expected`: another shape, a NaN or an infinity, a negative second
-// moment, or a step that is no whole number >= 0.
+// Throws where `given` is not a possible value of `expected`: another shape, a negative second moment, or a step that is
+// no whole number >= 0. Moments may hold a NaN or an infinity, as a step may have left them (see outcome and
+// non_finite_policy).
 inline void validate_state(const named_tensor& expected, const named_tensor& given) {
   const auto text = [](const std::vector<index_t>& shape) {
     std::string s = "[";
@@ -50,8 +52,9 @@ inline void validate_state(const named_tensor& expected, const named_tensor& giv
          expected.values.size(), " values, got ", text(given.shape), " with ", given.values.size());
   const bool is_step = expected.name.ends_with(".step"), is_second = expected.name.ends_with(".second_moment");
   for (const double x : given.values) {
-    if (!is_finite(x)) fail(error_code::state, "state '", expected.name, "': expected finite values, got ", x);
-    if ((is_step || is_second) && x < 0)
+    if (is_step && !is_finite(x))
+      fail(error_code::state, "state '", expected.name, "': expected finite values, got ", x);
+    if ((is_step || is_second) && (is_finite(x) ? x < 0 : x == -HUGE_VAL))
       fail(error_code::state, "state '", expected.name, "': expected values >= 0, got ", x);
     if (is_step && (x > 0x1p53 || x != static_cast<double>(static_cast<std::int64_t>(x))))
       fail(error_code::state, "state '", expected.name, "': expected a whole number up to 2^53, got ", x);
@@ -90,7 +93,8 @@ staged_state<typename B::real> stage_state(const std::vector<named_tensor>& expe
     std::vector<real> values;
     for (const double x : given[i]->values) {
       values.push_back(static_cast<real>(x));
-      if (!is_finite(values.back())) fail(error_code::state, "state '", expected[i].name, "': ", x, " is out of range");
+      if (is_finite(x) && !is_finite(values.back()))
+        fail(error_code::state, "state '", expected[i].name, "': ", x, " is out of range");
     }
     return values;
   };
