@@ -87,6 +87,7 @@ void check_that_it_refuses(training& t) {
   CHECK(refusal_of([&] { t.opt.step(); }).is(error_code::poisoned, "import state first"));
   CHECK(refusal_of([&] { t.opt.step_changes(); }).is(error_code::poisoned));
   CHECK(refusal_of([&] { t.opt.export_state(); }).is(error_code::poisoned));
+  CHECK(t.opt.list_state().size() == 7 + 7 + 5);  // steps, momenta, second moments: what can be imported
   CHECK(refusal_of([&] { t.opt.remove_parameter("a"); }).is(error_code::poisoned));
   CHECK(refusal_of([&] { t.opt.import_state("a", {}); }).is(error_code::poisoned));
   CHECK(refusal_of([&] { t.opt.import_state({}); }).is(error_code::state));

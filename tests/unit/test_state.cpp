@@ -6,6 +6,7 @@
 #include "normuon/backends/eigen.hpp"
 #include "support/model.hpp"
 #include "support/refusal.hpp"
+#include "support/tracing_backend.hpp"
 
 using namespace normuon;
 using namespace normuon::test;
@@ -56,14 +57,34 @@ TEST_CASE("state is listed by name and shape: a step, a momentum, and what the r
                         {"vector.momentum", {1, 11}},
                         {"vector.second_moment", {1, 11}}};
   const std::vector<named_tensor> state = t.opt.export_state();
+  const std::vector<listed_tensor> listed = t.opt.list_state();
   REQUIRE(state.size() == std::size(expected));
+  REQUIRE(listed.size() == std::size(expected));
   for (std::size_t i = 0; i < state.size(); ++i) {
     CHECK(state[i].name == expected[i].name);
     CHECK(state[i].shape == expected[i].shape);
     std::size_t count = 1;
     for (const index_t extent : expected[i].shape) count *= static_cast<std::size_t>(extent);
     CHECK(state[i].values.size() == count);
+    CHECK(listed[i].name == expected[i].name);
+    CHECK(listed[i].shape == expected[i].shape);
+    CHECK(listed[i].count() == count);
+    CHECK(listed[i].type == (listed[i].name.ends_with(".step") ? element_type::float64 : element_type::float32));
   }
+}
+
+TEST_CASE("the state of one parameter is listed alone, in the type that the backend keeps, without a look at it") {
+  model<float> m = mixed_model<float>();
+  optimizer<tracing_backend> opt{};
+  m.add_to(opt);
+  const std::vector<listed_tensor> batch = opt.list_state("batch");
+  REQUIRE(batch.size() == 3);
+  CHECK(batch[1].name == "batch.momentum");
+  CHECK(batch[1].shape == std::vector<index_t>{3, 6, 6});
+  CHECK(opt.list_state().size() == 19);
+  CHECK(opt.backend().looks == 0);
+  CHECK(refusal_of([&] { opt.list_state("botch"); }).is(error_code::parameter, "no parameter 'botch'"));
+  CHECK(training<eigen_backend64, double>(0).opt.list_state("wide")[1].type == element_type::float64);
 }
 
 TEST_CASE("exported numbers are the optimizer's own: steps, the momentum, the second moment of each neuron") {

@@ -93,7 +93,18 @@ class registry {
     bind(name, &parameter<Backend>::change, "change", bound_matrix(change), true);
   }
 
-  // State: "<name>.step", "<name>.momentum" and "<name>.second_moment" of every parameter, or of one.
+  // State: "<name>.step", "<name>.momentum" and "<name>.second_moment" of every parameter, or of one. To list it copies
+  // nothing and looks at no device, so a poisoned optimizer lists it too.
+  std::vector<listed_tensor> list_state() const {
+    std::vector<listed_tensor> all;
+    for (const parameter<Backend>& p : parameters_)
+      for (listed_tensor& t : state_tensors(p, group_of(p))) all.push_back(std::move(t));
+    return all;
+  }
+  std::vector<listed_tensor> list_state(std::string_view name) const {
+    const parameter<Backend>& p = parameters_[index_of(name)];
+    return state_tensors(p, group_of(p));
+  }
   std::vector<named_tensor> export_state() {
     std::vector<named_tensor> all;
     for (const parameter<Backend>& p : parameters_)
@@ -102,13 +113,10 @@ class registry {
   }
   std::vector<named_tensor> export_state(std::string_view name) {
     require_ready();
-    const parameter<Backend>& p = parameters_[index_of(name)];
-    std::vector<named_tensor> tensors = state_tensors(p, group_of(p));
-    read_state(backend_, p, tensors);
-    return tensors;
+    return read_state(backend_, parameters_[index_of(name)], list_state(name));
   }
 
-  // Replaces the state of every parameter: exactly the tensors that export_state lists, in any order, checked before
+  // Replaces the state of every parameter: exactly the tensors that list_state names, in any order, checked before
   // the first is written. Makes a poisoned optimizer ready again; weights are the user's to restore. A backend that
   // fails while it writes leaves the optimizer poisoned.
   void import_state(const std::vector<named_tensor>& tensors) {
@@ -225,9 +233,9 @@ class registry {
     std::vector<staged_state<typename Backend::real>> staged;
     std::size_t used = 0;
     for (const std::size_t i : which) {
-      const std::vector<named_tensor> expected = state_tensors(parameters_[i], group_of(parameters_[i]));
+      const std::vector<listed_tensor> expected = state_tensors(parameters_[i], group_of(parameters_[i]));
       std::vector<const named_tensor*> mine;
-      for (const named_tensor& e : expected) {
+      for (const listed_tensor& e : expected) {
         const auto found = given.find(e.name);
         if (found == given.end()) fail(error_code::state, "expected state '", e.name, "', got none");
         mine.push_back(found->second);
