@@ -12,8 +12,8 @@ namespace normuon {
 // What happens to a parameter whose gradient, times the gradient scale, holds a NaN or an infinity.
 enum class non_finite_policy {
   skip,   // it is left as it is, state and counter too, and named in the report
-  raise,  // step() throws before anything of any parameter is written; on a backend that never makes the host wait the
-          // other parameters have moved, and the next call that looks at the device throws
+  raise,  // step() throws before anything of any parameter is written. A step of a backend that captures never waits for
+          // the host: there it is as under `skip`, and report() throws where it was so in the last step
   propagate,  // it takes part as if nothing were wrong
 };
 
@@ -67,7 +67,8 @@ class optimizer : public registry<Backend> {
     move(write_form::change);
   }
 
-  // What the last step did; no parameters before the first step, or since parameters were added or removed.
+  // What the last step did. No parameters before the first step, after one that threw, and where since then a group or
+  // parameter was added or removed, or diagnostics were switched. Throws `non_finite` as policy `raise` says.
   step_report report() {
     step_report report;
     if (!stepped_ || !planned_) return report;
@@ -76,7 +77,12 @@ class optimizer : public registry<Backend> {
     for (std::size_t i = 0; i < parameters_.size(); ++i)
       report.parameters.push_back(
           report_on(plan_, values, parameters_[i], group_of(parameters_[i]), i, propagate, diagnostics_));
-    if (has_capture<Backend> && options_.non_finite == non_finite_policy::raise) raise_if_any(report.non_finite());
+    if (has_capture<Backend> && options_.non_finite == non_finite_policy::raise) {
+      std::vector<std::string> held_back;
+      for (const parameter_report& p : report.parameters)
+        if (p.outcome == outcome::non_finite_gradient) held_back.push_back(p.name);
+      raise_if_any(held_back);
+    }
     return report;
   }
 

@@ -96,7 +96,8 @@ TEST_CASE("a report tells of the last step, whatever was frozen or bound since")
   CHECK(report.parameters[6].outcome == outcome::moved);
 }
 
-TEST_CASE("there is nothing to report before the first step, nor of parameters that have changed since the last") {
+TEST_CASE(
+    "there is nothing to report before the first step, nor of what has changed since the last, nor after a throw") {
   model<float> m = mixed_model<float>();
   optimizer<eigen_backend> opt(eigen_backend({.threads = 1}));
   m.add_to(opt);
@@ -109,6 +110,21 @@ TEST_CASE("there is nothing to report before the first step, nor of parameters t
   CHECK(opt.report().parameters.empty());
   opt.step();
   CHECK(opt.report().parameters.size() == 6);
+  opt.set_diagnostics(false);  // as it was
+  CHECK(opt.report().parameters.size() == 6);
+  opt.set_diagnostics(true);
+  CHECK(opt.report().parameters.empty());
+  opt.step();
+  opt.add_group(adamw_options{});
+  CHECK(opt.report().parameters.empty());
+
+  optimizer<eigen_backend> raising(eigen_backend({.threads = 1}), {.non_finite = non_finite_policy::raise});
+  m.add_to(raising);
+  raising.step();
+  CHECK(raising.report().parameters.size() == 7);
+  m.parameters[1].gradient[0] = std::numeric_limits<float>::infinity();
+  CHECK_THROWS_AS(raising.step(), error);
+  CHECK(raising.report().parameters.empty());
 }
 
 TEST_CASE("norms in a report are those of the update and of the direction, by every rule and shape") {
