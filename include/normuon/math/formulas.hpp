@@ -23,7 +23,8 @@ enum class epsilon_form { after_root, floor };  // 1 / (sqrt(v) + eps), or 1 / s
 enum class decay_form { decoupled, cautious };  // cautious: only where D_ij W_ij >= 0
 enum class write_form { weight, change };       // what a step writes: the new W, or W_new - W
 
-// How large the update is made. m rows, n columns; O before and N after the neurons are normalised.
+// How large the update is made. m rows, n columns; O before and N after the neurons are normalised. The last two don't
+// look at a norm and are meant for O (Muon): N is about sqrt(max(m, n)) times as large, and so is then the update.
 enum class update_scale {
   rms_02,                      // 0.2 sqrt(m n) / ||N||      NorMuon, arXiv 2510.05491, Algorithm 1
   keep_norm,                   // ||O|| / ||N||

@@ -20,7 +20,7 @@ struct normuon_options {
   orthogonalizer_options orthogonalizer = {};
   normuon::neuron_axis neuron_axis = normuon::neuron_axis::rows;
   normuon::epsilon_form epsilon_form = normuon::epsilon_form::after_root;
-  update_scale scale = update_scale::rms_02;
+  update_scale scale = update_scale::rms_02;  // the two that don't look at a norm are meant for neuron_axis::none
   decay_form decay = decay_form::decoupled;
   published_epsilons published = {};  // used by orthogonalizer.guard = norm_guard::as_published
 
