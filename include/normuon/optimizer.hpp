@@ -160,9 +160,10 @@ class optimizer : public registry<Backend> {
     throw error(error_code::backend, poison_);
   }
 
-  // What a failure in the middle of a step leaves: which parameters have moved, which may have in part, which have not.
+  // What a failure in the middle of a step leaves: which parameters the step had done with, moved or held back, and
+  // which it had begun and may have written in part.
   std::string poison_message(const char* cause) const {
-    std::string moved, in_doubt;
+    std::string done, begun;
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
       if (plan_.staged_ok(i) == 0) continue;
       bool any = false, all = true;
@@ -174,12 +175,11 @@ class optimizer : public registry<Backend> {
         all &= progress_[k] == 2;
       }
       if (!any) continue;
-      std::string& list = all ? moved : in_doubt;
+      std::string& list = all ? done : begun;
       list += (list.empty() ? "'" : ", '") + parameters_[i].name + "'";
     }
-    return std::string(cause) + "; moved: " + (moved.empty() ? "nothing" : moved) +
-           "; moved in part: " + (in_doubt.empty() ? "nothing" : in_doubt) +
-           "; the weights of all others are as they were";
+    return std::string(cause) + "; done: " + (done.empty() ? "nothing" : done) +
+           "; begun: " + (begun.empty() ? "nothing" : begun) + "; the weights of all others are as they were";
   }
 
   using registry<Backend>::backend_, registry<Backend>::groups_, registry<Backend>::parameters_;
