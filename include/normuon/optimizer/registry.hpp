@@ -78,11 +78,11 @@ class registry {
   template <class T>
   void bind_weight(std::string_view name, matrix_ref<T> weight) {
     static_assert(!std::is_const_v<T>, "a weight must be writable");
-    bind(name, &parameter<Backend>::weight, "weight", bound_matrix(weight), true);
+    bind(name, &parameter<Backend>::weight, weight_binding, bound_matrix(weight));
   }
   template <class G>
   void bind_gradient(std::string_view name, matrix_ref<G> gradient) {
-    bind(name, &parameter<Backend>::gradient, "gradient", bound_matrix(gradient), false);
+    bind(name, &parameter<Backend>::gradient, gradient_binding, bound_matrix(gradient));
   }
   void unbind_gradient(std::string_view name) { parameters_[index_of(name)].gradient = {}; }
 
@@ -90,7 +90,7 @@ class registry {
   template <class T>
   void bind_change(std::string_view name, matrix_ref<T> change) {
     static_assert(!std::is_const_v<T>, "a change buffer must be writable");
-    bind(name, &parameter<Backend>::change, "change", bound_matrix(change), true);
+    bind(name, &parameter<Backend>::change, change_binding, bound_matrix(change));
   }
 
   // State: "<name>.step", "<name>.momentum" and "<name>.second_moment" of every parameter, or of one. To list it copies
@@ -197,8 +197,8 @@ class registry {
     if (name.empty()) fail(error_code::parameter, "expected a name for the parameter, got an empty one");
     if (indices_.contains(name)) fail(error_code::parameter, "there is a parameter '", name, "' already");
     parameter<Backend> p{.name = name, .group = static_cast<int>(id), .weight = weight, .gradient = gradient};
-    validate_binding(p, weight, "weight", true);
-    if (gradient.batch != 0) validate_binding(p, gradient, "gradient", false);
+    validate_binding(p, weight_binding, weight);
+    if (gradient.batch != 0) validate_binding(p, gradient_binding, gradient);
     const index_t m = weight.first.rows, n = weight.first.cols, elements = weight.elements();
     if (const auto* o = std::get_if<normuon_options>(&g.options))
       p.state = parameter_state<Backend>(backend_, elements, weight.batch * neuron_count(o->neuron_axis, m, n));
@@ -210,19 +210,19 @@ class registry {
   }
 
   // Throws where `m` can't be walked, is of a type that the backend does not take, or has not the weight's shape.
-  void validate_binding(const parameter<Backend>& p, const bound_matrix& m, std::string_view what, bool written) const {
-    validate_view(p.name, what, m, written);
-    if (!Backend::takes(m.first.type))
-      fail(error_code::parameter, what, " of '", p.name, "': this backend does not take ", name_of(m.first.type));
+  void validate_binding(const parameter<Backend>& p, const binding_kind& as, const bound_matrix& m) const {
+    validate_view(p.name, as, m);
+    const auto refuse = [&](const auto&... why) { fail(as.code, as.what, " of '", p.name, "': ", why...); };
+    if (!Backend::takes(m.first.type)) refuse("this backend does not take ", name_of(m.first.type));
     const bound_matrix& w = p.weight;
     if (m.first.rows != w.first.rows || m.first.cols != w.first.cols || m.batch != w.batch)
-      fail(error_code::gradient, what, " of '", p.name, "': expected ", w.batch, " of ", w.first.rows, " x ",
-           w.first.cols, ", got ", m.batch, " of ", m.first.rows, " x ", m.first.cols);
+      refuse("expected ", w.batch, " of ", w.first.rows, " x ", w.first.cols, ", got ", m.batch, " of ", m.first.rows,
+             " x ", m.first.cols);
   }
-  void bind(std::string_view name, bound_matrix parameter<Backend>::*member, std::string_view what,
-            const bound_matrix& m, bool written) {
+  void bind(std::string_view name, bound_matrix parameter<Backend>::*member, const binding_kind& as,
+            const bound_matrix& m) {
     parameter<Backend>& p = parameters_[index_of(name)];
-    validate_binding(p, m, what, written);
+    validate_binding(p, as, m);
     p.*member = m;
   }
 
