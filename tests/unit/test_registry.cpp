@@ -188,6 +188,27 @@ TEST_CASE("parameters that can't be taken are refused, by name") {
   CHECK(t.refused([&] { t.opt.add_parameter(group_id{9}, "a", fine); }).is(error_code::option, "0 to 6", "9"));
 }
 
+TEST_CASE("a weight that begins where another parameter's does is refused: tied weights are one parameter") {
+  trained t;
+  auto& tall = t.m.parameters[1];
+  const auto add = [&](auto weight) { t.opt.add_parameter(group_id{0}, "tied", weight); };
+  CHECK(t.refused([&] {
+           add(row_major(tall.weight.data(), 5, 12));
+         }).is(error_code::parameter, "weight of 'tied'", "its own", "'tall'"));
+  CHECK(t.refused([&] {
+           add(row_major(tall.weight.data(), 12, 5).row_block(0, 2));
+         }).is(error_code::parameter, "'tall'"));
+  std::vector<float> elsewhere(60);
+  t.opt.bind_weight("tall", row_major(elsewhere.data(), 12, 5));
+  CHECK(refusal_of([&] { add(row_major(elsewhere.data(), 12, 5)); }).is(error_code::parameter, "'tall'"));
+  add(row_major(tall.weight.data(), 12, 5));
+  t.opt.remove_parameter("tied");
+  add(row_major(tall.weight.data(), 12, 5));
+  for (const char* name : {"nothing", "nothing else"})  // no elements, so none are shared
+    t.opt.add_parameter(group_id{0}, name, row_major(tall.weight.data(), 0, 5));
+  t.opt.step();
+}
+
 TEST_CASE("bindings of another shape, and of names that are not there, are refused") {
   trained t;
   std::vector<float> x(60);

@@ -250,11 +250,13 @@ TEST_CASE("the state of one parameter is refused where it is another's, or more 
 TEST_CASE("state takes one number an element and one a neuron, or two an element for AdamW, beside a counter") {
   optimizer<eigen_backend> opt(eigen_backend({.threads = 1}));
   CHECK(opt.state_bytes() == 0);
-  std::vector<bfloat16> w(600);
+  std::vector<bfloat16> w(5 * 600);
+  bfloat16* own = w.data();
   std::size_t before = 0;
   const auto added = [&](const auto& options, index_t batch) {
     const std::string name = std::to_string(opt.state_bytes());
-    opt.add_parameter(opt.add_group(options), name, batched(row_major(w.data(), 10, 20), batch, 200));
+    opt.add_parameter(opt.add_group(options), name, batched(row_major(own, 10, 20), batch, 200));
+    own += 600;
     const std::size_t bytes = opt.state_bytes() - before;
     before = opt.state_bytes();
     return bytes - 64;  // the counter has a cache line to itself

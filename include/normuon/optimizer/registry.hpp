@@ -45,7 +45,8 @@ class registry {
   }
 
   // Adds a parameter with zero state. Weight: rows are neurons, every matrix of a batch is a matrix of its own. Throws
-  // where the name is taken or empty, a view can't be walked, or its type is not one that the backend takes.
+  // where the name is taken or empty, a view can't be walked, its type is not one that the backend takes, or the weight
+  // begins where another's does: tied weights are one parameter, whose gradient is the sum of theirs.
   template <class T>
   void add_parameter(group_id id, std::string name, matrix_ref<T> weight) {
     static_assert(!std::is_const_v<T>, "a weight must be writable");
@@ -199,6 +200,10 @@ class registry {
     parameter<Backend> p{.name = name, .group = static_cast<int>(id), .weight = weight, .gradient = gradient};
     validate_binding(p, weight_binding, weight);
     if (gradient.batch != 0) validate_binding(p, gradient_binding, gradient);
+    for (const parameter<Backend>& other : parameters_)
+      if (weight.elements() != 0 && other.weight.elements() != 0 && weight.first.data == other.weight.first.data)
+        fail(error_code::parameter, "weight of '", name, "': expected memory of its own, got that of '", other.name,
+             "'");
     const index_t m = weight.first.rows, n = weight.first.cols, elements = weight.elements();
     if (const auto* o = std::get_if<normuon_options>(&g.options))
       p.state = parameter_state<Backend>(backend_, elements, weight.batch * neuron_count(o->neuron_axis, m, n));
