@@ -84,7 +84,7 @@ constexpr double inverse_deviation(double v, double epsilon, epsilon_form form) 
 }
 
 // The absolute epsilons of a public code, which norm_guard as_published reproduces: X = U / max(factor ||U|| +
-// norm_added, norm_floor), and ||O|| / max(||N|| + ratio_added, ratio_floor).
+// norm_added, norm_floor), and ||O|| / max(||N|| + ratio_added, ratio_floor). All >= 0.
 struct published_epsilons {
   double norm_added = 0;
   double norm_floor = 0;

@@ -14,20 +14,22 @@ enum class group_id : int {};
 template <tensor_backend Backend>
 class registry {
  public:
-  // Groups. Throws where an option is out of range or a coefficient table is unsafe for the iteration's type.
+  // Groups. Throws where an option is out of range, a number that steps use does not fit the backend's real type, or a
+  // coefficient table is unsafe for the iteration's type.
   group_id add_group(const normuon_options& o, group_factors factors = {}) {
     return add_matrix_group(o, "normuon", factors);
   }
   group_id add_group(const muon_options& o, group_factors factors = {}) { return add_matrix_group(o, "muon", factors); }
-  group_id add_group(const adamw_options& o, group_factors factors = {}) {
-    validate(o);
-    return push_group({o, "adamw", factors});
-  }
+  group_id add_group(const adamw_options& o, group_factors factors = {}) { return push_group({o, "adamw", factors}); }
 
-  // The numbers of a group that may change from step to step; one of all groups at once.
+  // The numbers of a group that may change from step to step; one of all groups at once. Throws as add_group.
   void set_learning_rate(double x) {
     validate_not_negative("learning_rate", x);
-    for (std::size_t i = 0; i < groups_.size(); ++i) set_learning_rate(static_cast<group_id>(i), x);
+    const auto set_to_x = [x](const group& g) {
+      return changed(g, &normuon_options::learning_rate, &adamw_options::learning_rate, x);
+    };
+    for (const group& g : groups_) set_to_x(g);  // all can be set, or none is
+    for (group& g : groups_) g = set_to_x(g);
   }
   void set_learning_rate(group_id id, double x) {
     set(id, &normuon_options::learning_rate, &adamw_options::learning_rate, x);
@@ -41,6 +43,7 @@ class registry {
   // Gradients are `scale` times what is bound, from now on: 1 / loss scale, or the factor of a clipped norm.
   void set_gradient_scale(double scale) {
     validate_not_negative("gradient_scale", scale);
+    validate_fits<typename Backend::real>("gradient_scale", scale);
     gradient_scale_ = scale;
   }
 
@@ -157,13 +160,13 @@ class registry {
 
  private:
   group_id add_matrix_group(const normuon_options& o, std::string_view rule, group_factors factors) {
-    validate(o);
     decide<Backend>(o.orthogonalizer, o.published, 1, 1);  // refuses an unsafe table, whatever the shape
     return push_group({o, rule, factors});
   }
   group_id push_group(const group& g) {
     validate_not_negative("learning_rate factor", g.factors.learning_rate);
     validate_not_negative("weight_decay factor", g.factors.weight_decay);
+    validate_numbers(g);
     groups_.push_back(g);
     planned_ = false;
     return static_cast<group_id>(groups_.size() - 1);
@@ -177,14 +180,25 @@ class registry {
     return groups_[static_cast<std::size_t>(i)];
   }
 
-  // Sets one number of a group's options, where the result is valid.
+  static void validate_numbers(const group& g) {
+    std::visit([](const auto& o) { validate(o); }, g.options);
+    const step_values values = g.values(1);
+    using real = typename Backend::real;
+    validate_fits<real>("learning_rate, times its factor", values.rate);
+    validate_fits<real>("learning_rate * weight_decay, times their factors", values.decay);
+    if (const auto* o = std::get_if<adamw_options>(&g.options)) validate_fits<real>("epsilon", o->epsilon);
+  }
+
+  // The group with one number set. Throws where the result is not valid.
+  static group changed(group g, double normuon_options::*matrix, double adamw_options::*elements, double x) {
+    if (auto* o = std::get_if<normuon_options>(&g.options)) o->*matrix = x;
+    else std::get<adamw_options>(g.options).*elements = x;
+    validate_numbers(g);
+    return g;
+  }
   void set(group_id id, double normuon_options::*matrix, double adamw_options::*elements, double x) {
     group& g = group_at(id);
-    std::variant<normuon_options, adamw_options> options = g.options;
-    if (auto* o = std::get_if<normuon_options>(&options)) o->*matrix = x;
-    else std::get<adamw_options>(options).*elements = x;
-    std::visit([](const auto& o) { validate(o); }, options);
-    g.options = options;
+    g = changed(g, matrix, elements, x);
   }
 
   std::size_t index_of(std::string_view name) const {

@@ -63,6 +63,10 @@ constexpr void validate(const normuon_options& o) {
   validate_fraction("momentum", o.momentum);
   validate_fraction("beta2", o.beta2);
   validate_not_negative("epsilon", o.epsilon);
+  validate_not_negative("published.norm_added", o.published.norm_added);
+  validate_not_negative("published.norm_floor", o.published.norm_floor);
+  validate_not_negative("published.ratio_added", o.published.ratio_added);
+  validate_not_negative("published.ratio_floor", o.published.ratio_floor);
 }
 
 // What the owner of a run keeps (v) and uses while it makes the update: r, f, norms and flags are read for the report.
