@@ -12,9 +12,9 @@ namespace normuon {
 
 enum class error_code {
   option,      // an option is out of its range, or a coefficient table is unsafe for the iteration's type
-  parameter,   // a name, shape, stride or element type that can't be taken
-  gradient,    // a gradient's shape or type doesn't fit its weight, or a needed buffer is not bound
-  non_finite,  // policy `raise` found a NaN or an infinity; nothing was written
+  parameter,   // a name, or a weight's or view's shape, strides or element type, that can't be taken
+  gradient,    // the same of a gradient or change buffer, also where it doesn't fit its weight or is not bound
+  non_finite,  // policy `raise` found a NaN or an infinity in a gradient; see non_finite_policy
   state,       // imported state doesn't fit the parameters
   backend,     // a backend failed in the middle of a step
   poisoned,    // an earlier step failed in the middle; import state to go on

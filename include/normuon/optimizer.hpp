@@ -12,18 +12,21 @@ namespace normuon {
 // What happens to a parameter whose gradient, times the gradient scale, holds a NaN or an infinity.
 enum class non_finite_policy {
   skip,   // it is left as it is, state and counter too, and named in the report
-  raise,  // step() throws before anything of any parameter is written; on a backend that never makes the host wait the
-          // other parameters have moved, and the next call that looks at the device throws
+  raise,  // step() throws before anything of any parameter is written. A step of a backend that captures never waits for
+          // the host: there it is as under `skip`, and report() throws where it was so in the last step
   propagate,  // it takes part as if nothing were wrong
 };
 
 struct optimizer_options {
   non_finite_policy non_finite = non_finite_policy::skip;
-  std::size_t workspace_limit = 0;  // bytes a run of several matrices may need of a worker; 0: as the backend likes
+  std::size_t workspace_limit = 0;  // bytes of workspace a run of several matrices may need; 0: as the backend likes
 };
 
 // Named parameters in groups, moved by `step()`. Weights, gradients and change buffers stay the user's: what is bound
 // must stay valid until it is bound anew or the parameter is removed, and must not be written by others during a step.
+// What a step writes, weights or change buffers, must share no memory with anything else that is bound; of weights that
+// are tied one is bound. Where a backend's operations end later than the call, so does the step: weights and changes may
+// be read, and gradients written, after backend().sync().
 // State belongs to names. One thread at a time may call an object; different objects don't share anything. Throws
 // normuon::error; what is refused changes nothing. See error_code.
 template <tensor_backend Backend, shard_engine Engine = single_process>
@@ -67,7 +70,8 @@ class optimizer : public registry<Backend> {
     move(write_form::change);
   }
 
-  // What the last step did; no parameters before the first step, or since parameters were added or removed.
+  // What the last step did. No parameters before the first step, after one that threw, and where since then a group or
+  // parameter was added or removed, or diagnostics were switched. Throws `non_finite` as policy `raise` says.
   step_report report() {
     step_report report;
     if (!stepped_ || !planned_) return report;
@@ -76,12 +80,17 @@ class optimizer : public registry<Backend> {
     for (std::size_t i = 0; i < parameters_.size(); ++i)
       report.parameters.push_back(
           report_on(plan_, values, parameters_[i], group_of(parameters_[i]), i, propagate, diagnostics_));
-    if (has_capture<Backend> && options_.non_finite == non_finite_policy::raise) raise_if_any(report.non_finite());
+    if (has_capture<Backend> && options_.non_finite == non_finite_policy::raise) {
+      std::vector<std::string> held_back;
+      for (const parameter_report& p : report.parameters)
+        if (p.outcome == outcome::non_finite_gradient) held_back.push_back(p.name);
+      raise_if_any(held_back);
+    }
     return report;
   }
 
-  // What all workers together keep besides state, but for what products need inside; 0 before the first step or
-  // `prepare`.
+  // What is kept besides state for runs of matrices, as many at once as there are workers, but for what products need
+  // inside; 0 before the first step or `prepare`.
   std::size_t workspace_bytes() const { return plan_.workspace_bytes(); }
 
  private:
@@ -154,9 +163,10 @@ class optimizer : public registry<Backend> {
     throw error(error_code::backend, poison_);
   }
 
-  // What a failure in the middle of a step leaves: which parameters have moved, which may have in part, which have not.
+  // What a failure in the middle of a step leaves: which parameters the step had done with, moved or held back, and
+  // which it had begun and may have written in part.
   std::string poison_message(const char* cause) const {
-    std::string moved, in_doubt;
+    std::string done, begun;
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
       if (plan_.staged_ok(i) == 0) continue;
       bool any = false, all = true;
@@ -168,12 +178,11 @@ class optimizer : public registry<Backend> {
         all &= progress_[k] == 2;
       }
       if (!any) continue;
-      std::string& list = all ? moved : in_doubt;
+      std::string& list = all ? done : begun;
       list += (list.empty() ? "'" : ", '") + parameters_[i].name + "'";
     }
-    return std::string(cause) + "; moved: " + (moved.empty() ? "nothing" : moved) +
-           "; moved in part: " + (in_doubt.empty() ? "nothing" : in_doubt) +
-           "; the weights of all others are as they were";
+    return std::string(cause) + "; done: " + (done.empty() ? "nothing" : done) +
+           "; begun: " + (begun.empty() ? "nothing" : begun) + "; the weights of all others are as they were";
   }
 
   using registry<Backend>::backend_, registry<Backend>::groups_, registry<Backend>::parameters_;

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "normuon/math/coefficients.hpp"
 #include "normuon/matrix_ref.hpp"
 
 namespace normuon {
@@ -16,7 +17,8 @@ enum class outcome {
   frozen,               // held back by `freeze`
   absent,               // no gradient was bound
   non_finite_gradient,  // held back whole: W, M, v and the counter are as they were
-  non_finite_update,    // M moved, but U overflowed: W and v of that matrix are as they were
+  non_finite_update,    // M moved, but U overflowed: W and v of that matrix are as they were. If M itself is infinite
+                        // now, W stays where it is until other state is imported, say zeros
 };
 
 constexpr std::string_view name_of(outcome o) {
@@ -24,6 +26,14 @@ constexpr std::string_view name_of(outcome o) {
   return names[static_cast<std::size_t>(o)];
 }
 
+// How matrices of a shape are orthogonalized.
+struct iteration_report {
+  compute_type compute = compute_type::float32;
+  bool gram = false;  // in the Gram form, or plain
+  restart_steps restarts;  // of the Gram form
+};
+
+// Numbers are 0 for what did not move; of a batch they are those of its matrices that did, together.
 struct parameter_report {
   std::string name;
   std::string_view rule = {};  // normuon, muon or adamw
@@ -32,7 +42,9 @@ struct parameter_report {
   double update_norm = 0;     // ||lr D||_F
   double direction_norm = 0;  // ||U||_F before orthogonalization (matrix rules)
 
-  // On request (optimizer::set_diagnostics). Matrix rules only; of a batch, the mean over its matrices.
+  std::optional<iteration_report> iteration = {};  // matrix rules, where there are elements
+
+  // On request (optimizer::set_diagnostics). Matrix rules only; of a batch, the mean over its matrices that moved.
   std::optional<double> spread_before = {};           // standard deviation over mean of the neurons' norms in O
   std::optional<double> spread_after = {};            // the same in D
   std::optional<double> orthogonality_residual = {};  // ||O O^T - I||_F / sqrt(s), short side s

@@ -18,9 +18,10 @@ concept schedule = requires(const S& s) {
   { s(index_t{}) } -> std::convertible_to<double>;
 };
 
-// How far step is from 0 to steps, in [0, 1]; 1 where there are no steps.
+// How far step is from 0 to steps, in [0, 1]. Where there are no steps: 0 before step 0, and 1 from there on.
 inline double progress(index_t step, index_t steps) {
-  return steps <= 0 ? 1 : std::clamp(static_cast<double>(step) / static_cast<double>(steps), 0.0, 1.0);
+  if (steps <= 0) return step < 0 ? 0 : 1;
+  return std::clamp(static_cast<double>(step) / static_cast<double>(steps), 0.0, 1.0);
 }
 
 struct constant {
@@ -45,7 +46,8 @@ struct cosine {
   }
 };
 
-// Warm-up, stable, decay (arXiv 2404.06395): `peak` until `decay_steps` before `steps`, then straight to `last`.
+// Warm-up, stable, decay (arXiv 2404.06395): `peak` until `decay_steps` before `steps`, then straight to `last`,
+// which it reaches at `steps`.
 struct warm_stable_decay {
   double peak = 0, last = 0;
   index_t steps = 0, decay_steps = 0;

@@ -109,7 +109,25 @@ TEST_CASE("a recorded step never waits for the host, and tells of a non-finite g
   CHECK(opt.backend().syncs == syncs);
   CHECK(same_bits(m.parameters[1].weight, before[1]));
   CHECK_FALSE(same_bits(m.parameters[0].weight, before[0]));
-  CHECK(refusal_of([&] { opt.report(); }).is(error_code::non_finite, "'tall'"));
+  CHECK(refusal_of([&] { opt.report(); }).is(error_code::non_finite, "in the gradient of 'tall'"));
+  CHECK(opt.export_state("tall")[0].values[0] == 1);  // it was held back, so its state is sound
+  m.make_gradients(1);
+  opt.step();
+  CHECK(opt.report().parameters[1].outcome == outcome::moved);
+}
+
+TEST_CASE("under `raise` a recorded step, like any other, reports a finite gradient whose update overflows") {
+  model<float> m({{"w", normuon_options::dion(), 4, 6}});
+  std::fill(m.parameters[0].gradient.begin(), m.parameters[0].gradient.end(), 3e38f);  // two of them overflow M
+  const auto check = [&](auto&& opt) {
+    m.add_to(opt);
+    opt.step();
+    opt.step();
+    CHECK(opt.report().parameters[0].outcome == outcome::non_finite_update);
+  };
+  const optimizer_options raise{.non_finite = non_finite_policy::raise};
+  check(optimizer<recording_backend>(recording_backend(), raise));
+  check(optimizer<direct_backend>(direct_backend({.threads = 1}), raise));
 }
 
 TEST_CASE("a step and a change are recorded each, and parameters that are added are recorded anew") {

@@ -78,3 +78,24 @@ TEST_CASE("no step after the first makes memory, and the host looks at the devic
     CHECK(opt.backend().looks > 0);
   }
 }
+
+TEST_CASE("what the host knows to be held back costs no products, in place or as a change") {
+  model<float> m({{"frozen", normuon_options::paper(), 5, 12},
+                  {"absent", muon_options::jordan(), 12, 5, 2},
+                  {"vector", adamw_options{}, 1, 11}});
+  for (auto& p : m.parameters) p.change.assign(p.change.size(), 99);
+  optimizer<tracing_backend> opt{};
+  m.add_to(opt);
+  m.make_gradients(0);
+  opt.freeze("frozen");
+  opt.unbind_gradient("absent");
+  opt.unbind_gradient("vector");
+  opt.step();
+  opt.step_changes();
+  CHECK(opt.backend().products.empty());
+  for (const auto& p : m.parameters) CHECK(p.change == std::vector<float>(p.size(), 0));
+  opt.unfreeze("frozen");
+  opt.step_changes();
+  CHECK(!opt.backend().products.empty());
+  CHECK(m.parameters[0].change != std::vector<float>(60, 0));
+}

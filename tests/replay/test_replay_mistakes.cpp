@@ -123,7 +123,10 @@ TEST_CASE("mistaken keys and values of --set are refused") {
   check_refused(input, {"--rule", "muon", "--set", "beta2=0.9"}, "for rule muon, got the key 'beta2'");
   check_refused(input, {"--rule", "adamw", "--set", "scale=keep_norm"}, "for rule adamw, got the key 'scale'");
   check_refused(input, {"--rule", "adamw", "--set", "nesterov=true"}, "--set nesterov: expected false for rule adamw");
-  check_refused(small_case<float>(3, 4, 2), {"--set", "learning_rate=0.1,1e39"}, "step 1: W: expected finite numbers");
+  check_refused(small_case<float>(3, 4, 2), {"--set", "learning_rate=0.1,1e39"},
+                "a number that fits float32, got 1e+39");
+  check_refused(small_case<float>(3, 4, 3), {"--set", "learning_rate=1e19", "weight_decay=1e19"},
+                "step 1: W: expected finite numbers");
 }
 
 TEST_CASE("a coefficient table that is unsafe for the iteration's type is refused") {

@@ -75,13 +75,13 @@ TEST_CASE("a change holds the decay, where the gradient is zero that alone") {
 }
 
 TEST_CASE("a change can be of another type and layout than its weight") {
-  std::vector<float> w = random_elements<float>(40, 12), plain(12);
+  std::vector<float> w = random_elements<float>(40, 12), same = w, plain(12);
   std::vector<bfloat16> narrow(12);
   const std::vector<float> g = random_elements<float>(41, 12);
   optimizer<eigen_backend> opt(eigen_backend({.threads = 1}));
   const group_id id = opt.add_group(normuon_options::paper());
   opt.add_parameter(id, "w", row_major(w.data(), 3, 4), row_major(g.data(), 3, 4));
-  opt.add_parameter(id, "same", row_major(w.data(), 3, 4), row_major(g.data(), 3, 4));
+  opt.add_parameter(id, "same", row_major(same.data(), 3, 4), row_major(g.data(), 3, 4));
   opt.bind_change("w", column_major(narrow.data(), 3, 4));
   opt.bind_change("same", row_major(plain.data(), 3, 4));
   opt.step_changes();

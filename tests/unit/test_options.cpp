@@ -60,6 +60,20 @@ TEST_CASE_TEMPLATE("so is beta2, and an epsilon is at least 0", Options, normuon
   CHECK(why_not(&Options::epsilon, nan_value) == "expected epsilon >= 0 and finite, got nan");
 }
 
+TEST_CASE("published epsilons are at least 0 and finite") {
+  for (const auto& [epsilon, name] : {std::pair{&published_epsilons::norm_added, "published.norm_added"},
+                                      {&published_epsilons::norm_floor, "published.norm_floor"},
+                                      {&published_epsilons::ratio_added, "published.ratio_added"},
+                                      {&published_epsilons::ratio_floor, "published.ratio_floor"}})
+    for (const double x : {-1.0, nan_value, infinity}) {
+      normuon_options o;
+      muon_options muon;
+      o.published.*epsilon = muon.published.*epsilon = x;
+      CHECK(why_not(o).starts_with(std::string("expected ") + name + " >= 0 and finite, got "));
+      CHECK(why_not(muon) == why_not(o));
+    }
+}
+
 TEST_CASE("every preset is valid") {
   for (const normuon_options& o :
        {normuon_options::paper(), normuon_options::reference(), normuon_options::nanogpt(), normuon_options::dion()})

@@ -104,19 +104,37 @@ TEST_CASE("a worker's memory is the largest use of each of its buffers, and all 
   const auto XY = [&](index_t s, index_t l) {
     return 2 * static_cast<index_t>(b.operand_bytes({s, l, 1, compute_type::float32}));
   };
-  const auto bytes = [](const planned& t) { return static_cast<index_t>(t.p.workspace_bytes()) / 2; };
-  CHECK(bytes(planned({{0, 6, 7}}, 1)) == XY(6, 7) + XY(6, 6) + 4 * 42);           // X Y, A P, D
-  CHECK(bytes(planned({{1, 6, 7}}, 1)) == XY(6, 7) + XY(6, 6) + 2 * 4 * 42);       // and U
-  CHECK(bytes(planned({{0, 9, 6}}, 1)) == XY(6, 9) + 2 * XY(6, 6) + 4 * 54);       // and Q Z: the Gram form
-  CHECK(bytes(planned({{0, 6, 7, 5}}, 3)) == 3 * (XY(6, 7) + XY(6, 6) + 4 * 42));  // runs of 3
-  CHECK(bytes(planned({{2, 50, 60}}, 1)) == 0);
+  const auto bytes = [](const planned& t) {  // of a worker, where there are more runs than workers
+    CHECK(t.p.workspaces.size() == 2);
+    return static_cast<index_t>(t.p.workspace_bytes()) / 2;
+  };
+  CHECK(bytes(planned({{0, 6, 7, 3}}, 1)) == XY(6, 7) + XY(6, 6) + 4 * 42);        // X Y, A P, D
+  CHECK(bytes(planned({{1, 6, 7, 3}}, 1)) == XY(6, 7) + XY(6, 6) + 2 * 4 * 42);    // and U
+  CHECK(bytes(planned({{0, 9, 6, 3}}, 1)) == XY(6, 9) + 2 * XY(6, 6) + 4 * 54);    // and Q Z: the Gram form
+  CHECK(bytes(planned({{0, 6, 7, 9}}, 3)) == 3 * (XY(6, 7) + XY(6, 6) + 4 * 42));  // runs of 3
   // X, D and Q of a long matrix, A of a square one.
-  CHECK(bytes(planned({{0, 2, 90}, {0, 10, 10}}, 1)) == XY(2, 90) + XY(10, 10) + XY(2, 2) + 4 * 180);
+  CHECK(bytes(planned({{0, 2, 90}, {0, 10, 10}, {0, 2, 90}}, 1)) == XY(2, 90) + XY(10, 10) + XY(2, 2) + 4 * 180);
+}
+
+TEST_CASE("where there are no more runs of matrices than workers, each has memory of its own, as much as it needs") {
+  const auto bytes = [](const planned& t) { return t.p.workspace_bytes(); };
+  const std::size_t small = bytes(planned({{0, 6, 7}}, 1)), large = bytes(planned({{1, 12, 5}}, 1));
+  const eigen_backend b({.threads = 1});
+  const auto operand = [&](index_t s, index_t l) { return b.operand_bytes({s, l, 1, compute_type::float32}); };
+  CHECK(small == 2 * (operand(6, 7) + operand(6, 6)) + 4 * 42);
+  CHECK(bytes(planned({{0, 6, 7}, {1, 12, 5}, {2, 50, 60}, {2, 9, 9}}, 1)) == small + large);
+  CHECK(bytes(planned({{2, 50, 60}}, 1)) == 0);
+  const planned two({{0, 6, 7}, {2, 50, 60}, {1, 12, 5}}, 1);
+  std::vector<int> own;
+  for (const run& a : two.p.runs) own.push_back(a.workspace);
+  std::sort(own.begin(), own.end());
+  CHECK(own == std::vector<int>{-1, 0, 1});
+  for (const run& a : planned({{0, 6, 7, 3}}, 1).p.runs) CHECK(a.workspace == -1);  // that of its worker
 }
 
 TEST_CASE("a limit of workspace shortens runs, down to one matrix") {
   const std::vector<planned::shape> shapes = {{0, 6, 7, 10}, {2, 6, 7, 10}};
-  const std::size_t one = planned({{0, 6, 7}}, 1).p.workspace_bytes() / 2;
+  const std::size_t one = planned({{0, 6, 7}}, 1).p.workspace_bytes();
   CHECK(planned(shapes, 8).run_lengths(0, 6, 7) == lengths{8, 2});
   CHECK(planned(shapes, 8, 8 * one).run_lengths(0, 6, 7) == lengths{8, 2});
   CHECK(planned(shapes, 8, 8 * one - 1).run_lengths(0, 6, 7) == lengths{7, 3});

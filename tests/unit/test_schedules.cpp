@@ -43,6 +43,11 @@ TEST_CASE("warm-up, stable, decay keeps its peak until the decay begins") {
   CHECK(values(warm_stable_decay{1, 0, 3, 3}, 0, 3)[0] == 1);  // all of it decay
 }
 
+TEST_CASE("warm-up, stable, decay without a decay keeps its peak until its steps are over") {
+  CHECK(values(warm_stable_decay{.peak = 1, .last = 0.5, .steps = 3}, 0, 4) == numbers{1, 1, 1, 0.5, 0.5});
+  CHECK(values(linear{1, 0.5, 0}, -1, 1) == numbers{1, 0.5, 0.5});
+}
+
 TEST_CASE("a warm-up begins with a part of the schedule, not with nothing, and then leaves it alone") {
   CHECK(values(warm_up{constant{1}, 4}, 0, 5) == numbers{0.25, 0.5, 0.75, 1, 1, 1});
   CHECK(values(warm_up{linear{1, 0, 4}, 2}, 0, 4) == numbers{0.5, 0.75, 0.5, 0.25, 0});

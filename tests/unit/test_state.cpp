@@ -6,6 +6,7 @@
 #include "normuon/backends/eigen.hpp"
 #include "support/model.hpp"
 #include "support/refusal.hpp"
+#include "support/tracing_backend.hpp"
 
 using namespace normuon;
 using namespace normuon::test;
@@ -56,14 +57,34 @@ TEST_CASE("state is listed by name and shape: a step, a momentum, and what the r
                         {"vector.momentum", {1, 11}},
                         {"vector.second_moment", {1, 11}}};
   const std::vector<named_tensor> state = t.opt.export_state();
+  const std::vector<listed_tensor> listed = t.opt.list_state();
   REQUIRE(state.size() == std::size(expected));
+  REQUIRE(listed.size() == std::size(expected));
   for (std::size_t i = 0; i < state.size(); ++i) {
     CHECK(state[i].name == expected[i].name);
     CHECK(state[i].shape == expected[i].shape);
     std::size_t count = 1;
     for (const index_t extent : expected[i].shape) count *= static_cast<std::size_t>(extent);
     CHECK(state[i].values.size() == count);
+    CHECK(listed[i].name == expected[i].name);
+    CHECK(listed[i].shape == expected[i].shape);
+    CHECK(listed[i].count() == count);
+    CHECK(listed[i].type == (listed[i].name.ends_with(".step") ? element_type::float64 : element_type::float32));
   }
+}
+
+TEST_CASE("the state of one parameter is listed alone, in the type that the backend keeps, without a look at it") {
+  model<float> m = mixed_model<float>();
+  optimizer<tracing_backend> opt{};
+  m.add_to(opt);
+  const std::vector<listed_tensor> batch = opt.list_state("batch");
+  REQUIRE(batch.size() == 3);
+  CHECK(batch[1].name == "batch.momentum");
+  CHECK(batch[1].shape == std::vector<index_t>{3, 6, 6});
+  CHECK(opt.list_state().size() == 19);
+  CHECK(opt.backend().looks == 0);
+  CHECK(refusal_of([&] { opt.list_state("botch"); }).is(error_code::parameter, "no parameter 'botch'"));
+  CHECK(training<eigen_backend64, double>(0).opt.list_state("wide")[1].type == element_type::float64);
 }
 
 TEST_CASE("exported numbers are the optimizer's own: steps, the momentum, the second moment of each neuron") {
@@ -125,6 +146,47 @@ TEST_CASE("a run in double is cut and goes on bit for bit too") {
   CHECK(same_bits(second.m.weights(), whole.m.weights()));
 }
 
+TEST_CASE("a run whose state is not finite is cut and goes on bit for bit too, until zeros are imported") {
+  struct {
+    any_options options;
+    non_finite_policy policy;
+    float gradient;
+  } const cases[] = {{normuon_options::dion(), non_finite_policy::skip, 3e38f},  // the second one overflows M
+                     {normuon_options::paper(), non_finite_policy::propagate, std::nanf("")},
+                     {adamw_options{}, non_finite_policy::propagate, std::nanf("")}};
+  for (const auto& c : cases) {
+    model<float> whole({{"w", c.options, 3, 5}, {"other", c.options, 4, 4}}),
+        rest({{"w", c.options, 3, 5}, {"other", c.options, 4, 4}});
+    optimizer<eigen_backend> opt(eigen_backend({.threads = 1}), {.non_finite = c.policy});
+    optimizer<eigen_backend> second(eigen_backend({.threads = 1}), {.non_finite = c.policy});
+    whole.add_to(opt);
+    rest.add_to(second);
+    for (int step = 0; step < 2; ++step) {
+      whole.make_gradients(step);
+      std::fill(whole.parameters[0].gradient.begin(), whole.parameters[0].gradient.end(), c.gradient);
+      opt.step();
+    }
+    const std::vector<named_tensor> state = opt.export_state();
+    CHECK(!is_finite(state[1].values[0]));
+    rest.set_weights(whole.weights());
+    second.import_state(state);
+    CHECK(same_bits(second.export_state(), state));
+    for (auto* each : {&whole, &rest}) each->make_gradients(2);
+    opt.step();
+    second.step();
+    CHECK(same_bits(rest.weights(), whole.weights()));
+    CHECK(same_bits(second.export_state(), opt.export_state()));
+
+    std::vector<named_tensor> zeros = state;
+    for (named_tensor& t : zeros) t.values.assign(t.values.size(), 0);
+    rest.parameters[0].weight.assign(15, 1);
+    second.import_state(zeros);
+    second.step();
+    CHECK(second.report().parameters[0].outcome == outcome::moved);
+    for (const float w : rest.parameters[0].weight) CHECK((is_finite(w) && w != 1));
+  }
+}
+
 TEST_CASE("state is taken in any order, and comes out as it went in") {
   training32 from(3), to(1);
   std::vector<named_tensor> state = from.opt.export_state();
@@ -165,8 +227,9 @@ TEST_CASE("state that does not fit is refused by name, and none of it is written
   refuses([](auto& s) { s[4].shape = {5, 12}; }, "tall.momentum", "[12, 5]", "[5, 12]");
   refuses([](auto& s) { s[4].shape = {60}; }, "tall.momentum", "[12, 5]", "[60]");
   refuses([](auto& s) { s[4].values.pop_back(); }, "tall.momentum", "with 60 values", "with 59");
-  refuses([](auto& s) { s[18].values[3] = not_a_number; }, "vector.second_moment", "finite", "nan");
-  refuses([](auto& s) { s[17].values[0] = -infinity; }, "vector.momentum", "finite", "-inf");
+  refuses([](auto& s) { s[18].values[3] = -infinity; }, "vector.second_moment", ">= 0", "-inf");
+  refuses([](auto& s) { s[16].values[0] = not_a_number; }, "vector.step", "finite", "nan");
+  refuses([](auto& s) { s[16].values[0] = infinity; }, "vector.step", "finite", "inf");
   refuses([](auto& s) { s[17].values[10] = 1e300; }, "vector.momentum", "1e+300", "out of range");
   refuses([](auto& s) { s[5].values[11] = -1e-3; }, "tall.second_moment", ">= 0", "-0.001");
   refuses([](auto& s) { s[16].values[0] = -1; }, "vector.step", ">= 0", "-1");
@@ -187,11 +250,13 @@ TEST_CASE("the state of one parameter is refused where it is another's, or more 
 TEST_CASE("state takes one number an element and one a neuron, or two an element for AdamW, beside a counter") {
   optimizer<eigen_backend> opt(eigen_backend({.threads = 1}));
   CHECK(opt.state_bytes() == 0);
-  std::vector<bfloat16> w(600);
+  std::vector<bfloat16> w(5 * 600);
+  bfloat16* own = w.data();
   std::size_t before = 0;
   const auto added = [&](const auto& options, index_t batch) {
     const std::string name = std::to_string(opt.state_bytes());
-    opt.add_parameter(opt.add_group(options), name, batched(row_major(w.data(), 10, 20), batch, 200));
+    opt.add_parameter(opt.add_group(options), name, batched(row_major(own, 10, 20), batch, 200));
+    own += 600;
     const std::size_t bytes = opt.state_bytes() - before;
     before = opt.state_bytes();
     return bytes - 64;  // the counter has a cache line to itself

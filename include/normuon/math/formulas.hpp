@@ -23,7 +23,8 @@ enum class epsilon_form { after_root, floor };  // 1 / (sqrt(v) + eps), or 1 / s
 enum class decay_form { decoupled, cautious };  // cautious: only where D_ij W_ij >= 0
 enum class write_form { weight, change };       // what a step writes: the new W, or W_new - W
 
-// How large the update is made. m rows, n columns; O before and N after the neurons are normalised.
+// How large the update is made. m rows, n columns; O before and N after the neurons are normalised. The last two don't
+// look at a norm and are meant for O (Muon): N is about sqrt(max(m, n)) times as large, and so is then the update.
 enum class update_scale {
   rms_02,                      // 0.2 sqrt(m n) / ||N||      NorMuon, arXiv 2510.05491, Algorithm 1
   keep_norm,                   // ||O|| / ||N||
@@ -83,7 +84,7 @@ constexpr double inverse_deviation(double v, double epsilon, epsilon_form form) 
 }
 
 // The absolute epsilons of a public code, which norm_guard as_published reproduces: X = U / max(factor ||U|| +
-// norm_added, norm_floor), and ||O|| / max(||N|| + ratio_added, ratio_floor).
+// norm_added, norm_floor), and ||O|| / max(||N|| + ratio_added, ratio_floor). All >= 0.
 struct published_epsilons {
   double norm_added = 0;
   double norm_floor = 0;

@@ -56,10 +56,19 @@ struct bound_matrix {
   index_t elements() const { return batch * first.rows * first.cols; }
 };
 
-// Throws where `m` can't be walked: negative sizes, no memory, sizes beyond 64 bits, or, if it is `written`, elements
-// that share memory through a stride of 0.
-inline void validate_view(const std::string& name, std::string_view what, const bound_matrix& m, bool written) {
-  const auto refuse = [&](const auto&... why) { fail(error_code::parameter, what, " of '", name, "': ", why...); };
+// What a view is bound as: a word for messages, the error of a view that can't be taken, and whether a step writes it.
+struct binding_kind {
+  std::string_view what;
+  error_code code;
+  bool written;
+};
+inline constexpr binding_kind weight_binding{"weight", error_code::parameter, true},
+    gradient_binding{"gradient", error_code::gradient, false}, change_binding{"change", error_code::gradient, true};
+
+// Throws where `m` can't be walked: negative sizes, no memory, sizes beyond 64 bits, or, if it is written, elements that
+// share memory through a stride of 0.
+inline void validate_view(const std::string& name, const binding_kind& as, const bound_matrix& m) {
+  const auto refuse = [&](const auto&... why) { fail(as.code, as.what, " of '", name, "': ", why...); };
   const matrix_view& v = m.first;
   if (v.rows < 0 || v.cols < 0 || m.batch < 0)
     refuse("expected sizes >= 0, got ", m.batch, " of ", v.rows, " x ", v.cols);
@@ -69,7 +78,7 @@ inline void validate_view(const std::string& name, std::string_view what, const 
     refuse("expected sizes that fit 64 bits, got ", m.batch, " of ", v.rows, " x ", v.cols);
   if (elements == 0) return;
   if (v.data == nullptr) refuse("expected memory for ", elements, " elements, got a null pointer");
-  if (written &&
+  if (as.written &&
       ((v.rows > 1 && v.row_stride == 0) || (v.cols > 1 && v.col_stride == 0) || (m.batch > 1 && m.batch_stride == 0)))
     refuse("expected elements of their own, got a stride of 0");
 }

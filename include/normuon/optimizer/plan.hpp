@@ -20,9 +20,10 @@ struct run {
   index_t first = 0;
   index_t count = 0;
   double cost = 0;
+  int workspace = -1;  // the one that is its own; -1: that of the worker which takes it
 };
 
-// Memory that one worker uses for one run at a time.
+// Memory that serves one run of matrices at a time.
 template <tensor_backend B>
 struct workspace {
   iteration_workspace<B> iteration;
@@ -36,7 +37,7 @@ class plan {
   using real = typename B::real;
 
   plan() = default;
-  // `limit`: bytes that a run of several matrices may need of a worker, 0 for no limit.
+  // `limit`: bytes of workspace that a run of several matrices may need, 0 for no limit.
   plan(B& b, const std::vector<group>& groups, const std::vector<parameter<B>>& parameters, std::size_t limit,
        bool diagnostics) {
     place_matrices(groups, parameters);
@@ -56,7 +57,7 @@ class plan {
   std::vector<slot> parameter_ok, parameter_counter;
   std::vector<outcome> staged_outcome;  // of the step that was staged last: moved, frozen or absent
 
-  // One entry per matrix. U and D are of the worker that holds the run.
+  // One entry per matrix. U and D are of the workspace that serves the run.
   std::vector<matrix_view> W, change, G, M, V, U, D;
   std::vector<slot> ok, sound, norm, counter;
   std::vector<real*> v, f, r, q;  // q: row norms of O O^T, for the orthogonality residual
@@ -248,7 +249,7 @@ class plan {
     return static_cast<index_t>(std::clamp<std::size_t>(limit / one, 1, static_cast<std::size_t>(wanted)));
   }
 
-  // Bytes of a worker's buffers: X and Y;  A and P;  Q and Z;  U;  D.
+  // Bytes of a workspace's buffers: X and Y;  A and P;  Q and Z;  U;  D.
   using buffer_bytes = std::array<std::size_t, 5>;
   static std::size_t sum(const buffer_bytes& bytes) {
     return std::accumulate(bytes.begin(), bytes.end(), std::size_t{0});
@@ -264,24 +265,36 @@ class plan {
     return {XY, AP, QZ, needs_U ? U_or_D : 0, has_fused_neuron_step<B> ? 0 : U_or_D};
   }
 
+  // Any worker may take any run. Where there are no more runs of matrices than workers, each run has a workspace of its
+  // own; otherwise each worker has one, for all runs.
   void make_workspaces(B& b, const std::vector<group>& groups) {
-    buffer_bytes most = {};  // each buffer serves all runs, so it is as large as its largest use
-    for (const run& a : runs)
+    const auto workers = static_cast<std::ptrdiff_t>(normuon::workers(b));
+    if (std::count_if(runs.begin(), runs.end(), [](const run& a) { return a.shape >= 0; }) > workers) {
+      for (std::ptrdiff_t worker = 0; worker < workers; ++worker) workspaces.push_back(workspace_for(b, groups, runs));
+      return;
+    }
+    for (run& a : runs)
+      if (a.shape >= 0) {
+        a.workspace = static_cast<int>(workspaces.size());
+        workspaces.push_back(workspace_for(b, groups, {&a, 1}));
+      }
+  }
+
+  // One that can serve each of the runs: each of its buffers is as large as its largest use.
+  workspace<B> workspace_for(B& b, const std::vector<group>& groups, std::span<const run> served) const {
+    buffer_bytes most = {};
+    workspace<B> w;
+    for (const run& a : served)
       if (a.shape >= 0) {
         const buffer_bytes bytes = run_bytes(b, groups, a);
         for (std::size_t k = 0; k < bytes.size(); ++k) most[k] = std::max(most[k], bytes[k]);
+        const matrix_plan& p = shapes[static_cast<std::size_t>(a.shape)];
+        w.iteration.resize(b, p.iteration, p.factors.rows, p.factors.cols, a.count);
       }
-    for (int worker = 0; worker < normuon::workers(b); ++worker) {
-      workspace<B>& w = workspaces.emplace_back();
-      w.U = b.allocate(most[3]);
-      w.D = b.allocate(most[4]);
-      for (const run& a : runs)
-        if (a.shape >= 0) {
-          const matrix_plan& p = shapes[static_cast<std::size_t>(a.shape)];
-          w.iteration.resize(b, p.iteration, p.factors.rows, p.factors.cols, a.count);
-        }
-      w.bytes = sum(most);
-    }
+    w.U = b.allocate(most[3]);
+    w.D = b.allocate(most[4]);
+    w.bytes = sum(most);
+    return w;
   }
 
   std::vector<int> group_of_shape_;

@@ -14,20 +14,22 @@ enum class group_id : int {};
 template <tensor_backend Backend>
 class registry {
  public:
-  // Groups. Throws where an option is out of range or a coefficient table is unsafe for the iteration's type.
+  // Groups. Throws where an option is out of range, a number that steps use does not fit the backend's real type, or a
+  // coefficient table is unsafe for the iteration's type.
   group_id add_group(const normuon_options& o, group_factors factors = {}) {
     return add_matrix_group(o, "normuon", factors);
   }
   group_id add_group(const muon_options& o, group_factors factors = {}) { return add_matrix_group(o, "muon", factors); }
-  group_id add_group(const adamw_options& o, group_factors factors = {}) {
-    validate(o);
-    return push_group({o, "adamw", factors});
-  }
+  group_id add_group(const adamw_options& o, group_factors factors = {}) { return push_group({o, "adamw", factors}); }
 
-  // The numbers of a group that may change from step to step; one of all groups at once.
+  // The numbers of a group that may change from step to step; one of all groups at once. Throws as add_group.
   void set_learning_rate(double x) {
     validate_not_negative("learning_rate", x);
-    for (std::size_t i = 0; i < groups_.size(); ++i) set_learning_rate(static_cast<group_id>(i), x);
+    const auto set_to_x = [x](const group& g) {
+      return changed(g, &normuon_options::learning_rate, &adamw_options::learning_rate, x);
+    };
+    for (const group& g : groups_) set_to_x(g);  // all can be set, or none is
+    for (group& g : groups_) g = set_to_x(g);
   }
   void set_learning_rate(group_id id, double x) {
     set(id, &normuon_options::learning_rate, &adamw_options::learning_rate, x);
@@ -41,11 +43,13 @@ class registry {
   // Gradients are `scale` times what is bound, from now on: 1 / loss scale, or the factor of a clipped norm.
   void set_gradient_scale(double scale) {
     validate_not_negative("gradient_scale", scale);
+    validate_fits<typename Backend::real>("gradient_scale", scale);
     gradient_scale_ = scale;
   }
 
   // Adds a parameter with zero state. Weight: rows are neurons, every matrix of a batch is a matrix of its own. Throws
-  // where the name is taken or empty, a view can't be walked, or its type is not one that the backend takes.
+  // where the name is taken or empty, a view can't be walked, its type is not one that the backend takes, or the weight
+  // begins where another's does: tied weights are one parameter, whose gradient is the sum of theirs.
   template <class T>
   void add_parameter(group_id id, std::string name, matrix_ref<T> weight) {
     static_assert(!std::is_const_v<T>, "a weight must be writable");
@@ -78,11 +82,11 @@ class registry {
   template <class T>
   void bind_weight(std::string_view name, matrix_ref<T> weight) {
     static_assert(!std::is_const_v<T>, "a weight must be writable");
-    bind(name, &parameter<Backend>::weight, "weight", bound_matrix(weight), true);
+    bind(name, &parameter<Backend>::weight, weight_binding, bound_matrix(weight));
   }
   template <class G>
   void bind_gradient(std::string_view name, matrix_ref<G> gradient) {
-    bind(name, &parameter<Backend>::gradient, "gradient", bound_matrix(gradient), false);
+    bind(name, &parameter<Backend>::gradient, gradient_binding, bound_matrix(gradient));
   }
   void unbind_gradient(std::string_view name) { parameters_[index_of(name)].gradient = {}; }
 
@@ -90,10 +94,21 @@ class registry {
   template <class T>
   void bind_change(std::string_view name, matrix_ref<T> change) {
     static_assert(!std::is_const_v<T>, "a change buffer must be writable");
-    bind(name, &parameter<Backend>::change, "change", bound_matrix(change), true);
+    bind(name, &parameter<Backend>::change, change_binding, bound_matrix(change));
   }
 
-  // State: "<name>.step", "<name>.momentum" and "<name>.second_moment" of every parameter, or of one.
+  // State: "<name>.step", "<name>.momentum" and "<name>.second_moment" of every parameter, or of one. To list it copies
+  // nothing and looks at no device, so a poisoned optimizer lists it too.
+  std::vector<listed_tensor> list_state() const {
+    std::vector<listed_tensor> all;
+    for (const parameter<Backend>& p : parameters_)
+      for (listed_tensor& t : state_tensors(p, group_of(p))) all.push_back(std::move(t));
+    return all;
+  }
+  std::vector<listed_tensor> list_state(std::string_view name) const {
+    const parameter<Backend>& p = parameters_[index_of(name)];
+    return state_tensors(p, group_of(p));
+  }
   std::vector<named_tensor> export_state() {
     std::vector<named_tensor> all;
     for (const parameter<Backend>& p : parameters_)
@@ -102,13 +117,10 @@ class registry {
   }
   std::vector<named_tensor> export_state(std::string_view name) {
     require_ready();
-    const parameter<Backend>& p = parameters_[index_of(name)];
-    std::vector<named_tensor> tensors = state_tensors(p, group_of(p));
-    read_state(backend_, p, tensors);
-    return tensors;
+    return read_state(backend_, parameters_[index_of(name)], list_state(name));
   }
 
-  // Replaces the state of every parameter: exactly the tensors that export_state lists, in any order, checked before
+  // Replaces the state of every parameter: exactly the tensors that list_state names, in any order, checked before
   // the first is written. Makes a poisoned optimizer ready again; weights are the user's to restore. A backend that
   // fails while it writes leaves the optimizer poisoned.
   void import_state(const std::vector<named_tensor>& tensors) {
@@ -148,13 +160,13 @@ class registry {
 
  private:
   group_id add_matrix_group(const normuon_options& o, std::string_view rule, group_factors factors) {
-    validate(o);
     decide<Backend>(o.orthogonalizer, o.published, 1, 1);  // refuses an unsafe table, whatever the shape
     return push_group({o, rule, factors});
   }
   group_id push_group(const group& g) {
     validate_not_negative("learning_rate factor", g.factors.learning_rate);
     validate_not_negative("weight_decay factor", g.factors.weight_decay);
+    validate_numbers(g);
     groups_.push_back(g);
     planned_ = false;
     return static_cast<group_id>(groups_.size() - 1);
@@ -168,14 +180,25 @@ class registry {
     return groups_[static_cast<std::size_t>(i)];
   }
 
-  // Sets one number of a group's options, where the result is valid.
+  static void validate_numbers(const group& g) {
+    std::visit([](const auto& o) { validate(o); }, g.options);
+    const step_values values = g.values(1);
+    using real = typename Backend::real;
+    validate_fits<real>("learning_rate, times its factor", values.rate);
+    validate_fits<real>("learning_rate * weight_decay, times their factors", values.decay);
+    if (const auto* o = std::get_if<adamw_options>(&g.options)) validate_fits<real>("epsilon", o->epsilon);
+  }
+
+  // The group with one number set. Throws where the result is not valid.
+  static group changed(group g, double normuon_options::*matrix, double adamw_options::*elements, double x) {
+    if (auto* o = std::get_if<normuon_options>(&g.options)) o->*matrix = x;
+    else std::get<adamw_options>(g.options).*elements = x;
+    validate_numbers(g);
+    return g;
+  }
   void set(group_id id, double normuon_options::*matrix, double adamw_options::*elements, double x) {
     group& g = group_at(id);
-    std::variant<normuon_options, adamw_options> options = g.options;
-    if (auto* o = std::get_if<normuon_options>(&options)) o->*matrix = x;
-    else std::get<adamw_options>(options).*elements = x;
-    std::visit([](const auto& o) { validate(o); }, options);
-    g.options = options;
+    g = changed(g, matrix, elements, x);
   }
 
   std::size_t index_of(std::string_view name) const {
@@ -189,8 +212,12 @@ class registry {
     if (name.empty()) fail(error_code::parameter, "expected a name for the parameter, got an empty one");
     if (indices_.contains(name)) fail(error_code::parameter, "there is a parameter '", name, "' already");
     parameter<Backend> p{.name = name, .group = static_cast<int>(id), .weight = weight, .gradient = gradient};
-    validate_binding(p, weight, "weight", true);
-    if (gradient.batch != 0) validate_binding(p, gradient, "gradient", false);
+    validate_binding(p, weight_binding, weight);
+    if (gradient.batch != 0) validate_binding(p, gradient_binding, gradient);
+    for (const parameter<Backend>& other : parameters_)
+      if (weight.elements() != 0 && other.weight.elements() != 0 && weight.first.data == other.weight.first.data)
+        fail(error_code::parameter, "weight of '", name, "': expected memory of its own, got that of '", other.name,
+             "'");
     const index_t m = weight.first.rows, n = weight.first.cols, elements = weight.elements();
     if (const auto* o = std::get_if<normuon_options>(&g.options))
       p.state = parameter_state<Backend>(backend_, elements, weight.batch * neuron_count(o->neuron_axis, m, n));
@@ -202,19 +229,19 @@ class registry {
   }
 
   // Throws where `m` can't be walked, is of a type that the backend does not take, or has not the weight's shape.
-  void validate_binding(const parameter<Backend>& p, const bound_matrix& m, std::string_view what, bool written) const {
-    validate_view(p.name, what, m, written);
-    if (!Backend::takes(m.first.type))
-      fail(error_code::parameter, what, " of '", p.name, "': this backend does not take ", name_of(m.first.type));
+  void validate_binding(const parameter<Backend>& p, const binding_kind& as, const bound_matrix& m) const {
+    validate_view(p.name, as, m);
+    const auto refuse = [&](const auto&... why) { fail(as.code, as.what, " of '", p.name, "': ", why...); };
+    if (!Backend::takes(m.first.type)) refuse("this backend does not take ", name_of(m.first.type));
     const bound_matrix& w = p.weight;
     if (m.first.rows != w.first.rows || m.first.cols != w.first.cols || m.batch != w.batch)
-      fail(error_code::gradient, what, " of '", p.name, "': expected ", w.batch, " of ", w.first.rows, " x ",
-           w.first.cols, ", got ", m.batch, " of ", m.first.rows, " x ", m.first.cols);
+      refuse("expected ", w.batch, " of ", w.first.rows, " x ", w.first.cols, ", got ", m.batch, " of ", m.first.rows,
+             " x ", m.first.cols);
   }
-  void bind(std::string_view name, bound_matrix parameter<Backend>::*member, std::string_view what,
-            const bound_matrix& m, bool written) {
+  void bind(std::string_view name, bound_matrix parameter<Backend>::*member, const binding_kind& as,
+            const bound_matrix& m) {
     parameter<Backend>& p = parameters_[index_of(name)];
-    validate_binding(p, m, what, written);
+    validate_binding(p, as, m);
     p.*member = m;
   }
 
@@ -225,9 +252,9 @@ class registry {
     std::vector<staged_state<typename Backend::real>> staged;
     std::size_t used = 0;
     for (const std::size_t i : which) {
-      const std::vector<named_tensor> expected = state_tensors(parameters_[i], group_of(parameters_[i]));
+      const std::vector<listed_tensor> expected = state_tensors(parameters_[i], group_of(parameters_[i]));
       std::vector<const named_tensor*> mine;
-      for (const named_tensor& e : expected) {
+      for (const listed_tensor& e : expected) {
         const auto found = given.find(e.name);
         if (found == given.end()) fail(error_code::state, "expected state '", e.name, "', got none");
         mine.push_back(found->second);

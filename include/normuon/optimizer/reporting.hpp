@@ -89,17 +89,25 @@ parameter_report report_on(const plan<B>& p, const plan_values<B>& values, const
                            const group& g, std::size_t i, bool propagate, bool diagnostics) {
   parameter_report report{.name = parameter.name, .rule = g.rule};
   report.outcome = outcome_of(p, values, i, propagate);
-  if (report.outcome != outcome::moved || p.count[i] == 0) return report;
+  if (p.count[i] == 0) return report;
+  const auto first = static_cast<std::size_t>(p.first[i]), end = first + static_cast<std::size_t>(p.count[i]);
+  if (const int shape = p.shape_of[first]; shape >= 0) {
+    const iteration& it = p.shapes[static_cast<std::size_t>(shape)].iteration;
+    report.iteration = {.compute = it.compute, .gram = it.gram, .restarts = it.gram ? it.restarts : restart_steps{}};
+  }
+  if (report.outcome != outcome::moved && report.outcome != outcome::non_finite_update) return report;
   const double rate = values.at(p.numbers(parameter.group).rate);
-  double square = 0, direction = 0, before = 0, after = 0, residual = 0;
-  for (auto k = static_cast<std::size_t>(p.first[i]); k < static_cast<std::size_t>(p.first[i] + p.count[i]); ++k) {
+  double square = 0, direction = 0, before = 0, after = 0, residual = 0, moved = 0;
+  for (std::size_t k = first; k < end; ++k) {
     const double norm = values.at(p.norm[k]);
     if (p.shape_of[k] < 0) {
       square += norm * norm;
       continue;
     }
+    if (!propagate && values.at(p.sound[k]) == 0) continue;
     const index_t m = p.W[k].rows, n = p.W[k].cols;
     const neuron_sums sums = sum_neurons(values.vector_at(p.r[k]), values.vector_at(p.f[k]), p.neurons[k], m * n);
+    moved += 1;
     direction += norm * norm;
     square += sums.norm_d;
     before += sums.spread_before;
@@ -109,11 +117,10 @@ parameter_report report_on(const plan<B>& p, const plan_values<B>& values, const
   report.update_norm = rate * std::sqrt(square);
   report.update_rms = report.update_norm / std::sqrt(static_cast<double>(parameter.weight.elements()));
   report.direction_norm = std::sqrt(direction);
-  if (diagnostics && g.is_matrix_rule()) {
-    const auto matrices = static_cast<double>(p.count[i]);
-    report.spread_before = before / matrices;
-    report.spread_after = after / matrices;
-    report.orthogonality_residual = residual / matrices;
+  if (diagnostics && moved > 0) {
+    report.spread_before = before / moved;
+    report.spread_after = after / moved;
+    report.orthogonality_residual = residual / moved;
   }
   return report;
 }

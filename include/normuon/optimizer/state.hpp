@@ -2,6 +2,7 @@
 #ifndef NORMUON_OPTIMIZER_STATE_HPP
 #define NORMUON_OPTIMIZER_STATE_HPP
 
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -16,20 +17,30 @@ struct named_tensor {
   std::vector<double> values;
 };
 
-// The tensors that hold the state of `p`: names and shapes, values zero.   momentum: the weight's shape;
-// second_moment: one number per neuron (matrix rules; none for Muon) or per element (AdamW);   step: one number. The
-// shapes of a batch begin with its length.
-template <tensor_backend B>
-std::vector<named_tensor> state_tensors(const parameter<B>& p, const group& g) {
-  const auto shaped = [&](const char* suffix, std::vector<index_t> shape) {
-    if (p.weight.batch != 1) shape.insert(shape.begin(), p.weight.batch);
+// The same without its numbers, and the type in which they are kept.
+struct listed_tensor {
+  std::string name;
+  element_type type = element_type::float64;
+  std::vector<index_t> shape;
+
+  std::size_t count() const {
     index_t count = 1;
     for (const index_t extent : shape) count *= extent;
-    return named_tensor{p.name + suffix, std::move(shape), std::vector<double>(static_cast<std::size_t>(count))};
+    return static_cast<std::size_t>(count);
+  }
+};
+
+// The tensors that hold the state of `p`.   momentum: the weight's shape; second_moment: one number per neuron (matrix
+// rules; none for Muon) or per element (AdamW);   step: one number. The shapes of a batch begin with its length.
+template <tensor_backend B>
+std::vector<listed_tensor> state_tensors(const parameter<B>& p, const group& g) {
+  const auto shaped = [&](const char* suffix, std::vector<index_t> shape) {
+    if (p.weight.batch != 1) shape.insert(shape.begin(), p.weight.batch);
+    return listed_tensor{p.name + suffix, element_type_of<typename B::real>, std::move(shape)};
   };
   const index_t m = p.weight.first.rows, n = p.weight.first.cols;
-  std::vector<named_tensor> tensors;
-  tensors.push_back({p.name + ".step", {1}, {0}});
+  std::vector<listed_tensor> tensors;
+  tensors.push_back({p.name + ".step", element_type::float64, {1}});
   tensors.push_back(shaped(".momentum", {m, n}));
   if (!g.is_matrix_rule()) tensors.push_back(shaped(".second_moment", {m, n}));
   else if (const neuron_axis axis = std::get<normuon_options>(g.options).neuron_axis; axis != neuron_axis::none)
@@ -37,31 +48,35 @@ std::vector<named_tensor> state_tensors(const parameter<B>& p, const group& g) {
   return tensors;
 }
 
-// Throws where `given` is not a possible value of `expected`: another shape, a NaN or an infinity, a negative second
-// moment, or a step that is no whole number >= 0.
-inline void validate_state(const named_tensor& expected, const named_tensor& given) {
+// Throws where `given` is not a possible value of `expected`: another shape, a negative second moment, or a step that is
+// no whole number >= 0. Moments may hold a NaN or an infinity, as a step may have left them (see outcome and
+// non_finite_policy).
+inline void validate_state(const listed_tensor& expected, const named_tensor& given) {
   const auto text = [](const std::vector<index_t>& shape) {
     std::string s = "[";
     for (const index_t extent : shape) s += (s.size() > 1 ? ", " : "") + std::to_string(extent);
     return s + "]";
   };
-  if (given.shape != expected.shape || given.values.size() != expected.values.size())
+  if (given.shape != expected.shape || given.values.size() != expected.count())
     fail(error_code::state, "state '", expected.name, "': expected shape ", text(expected.shape), " with ",
-         expected.values.size(), " values, got ", text(given.shape), " with ", given.values.size());
+         expected.count(), " values, got ", text(given.shape), " with ", given.values.size());
   const bool is_step = expected.name.ends_with(".step"), is_second = expected.name.ends_with(".second_moment");
   for (const double x : given.values) {
-    if (!is_finite(x)) fail(error_code::state, "state '", expected.name, "': expected finite values, got ", x);
-    if ((is_step || is_second) && x < 0)
+    if (is_step && !is_finite(x))
+      fail(error_code::state, "state '", expected.name, "': expected finite values, got ", x);
+    if ((is_step || is_second) && (is_finite(x) ? x < 0 : x == -HUGE_VAL))
       fail(error_code::state, "state '", expected.name, "': expected values >= 0, got ", x);
     if (is_step && (x > 0x1p53 || x != static_cast<double>(static_cast<std::int64_t>(x))))
       fail(error_code::state, "state '", expected.name, "': expected a whole number up to 2^53, got ", x);
   }
 }
 
-// Copies the state of `p` from the device into `tensors`, which are its state_tensors.
+// Copies the state of `p`, whose state_tensors are `listed`, from the device.
 template <tensor_backend B>
-void read_state(B& b, const parameter<B>& p, std::vector<named_tensor>& tensors) {
+std::vector<named_tensor> read_state(B& b, const parameter<B>& p, const std::vector<listed_tensor>& listed) {
   using real = typename B::real;
+  std::vector<named_tensor> tensors;
+  for (const listed_tensor& t : listed) tensors.push_back({t.name, t.shape, std::vector<double>(t.count())});
   std::vector<real> momentum(static_cast<std::size_t>(p.state.momentum_count()));
   std::vector<real> second(static_cast<std::size_t>(p.state.second_count()));
   b.read(tensors[0].values.data(), p.state.counter(), sizeof(double));
@@ -70,6 +85,7 @@ void read_state(B& b, const parameter<B>& p, std::vector<named_tensor>& tensors)
   b.sync();
   std::copy(momentum.begin(), momentum.end(), tensors[1].values.begin());
   if (tensors.size() > 2) std::copy(second.begin(), second.end(), tensors[2].values.begin());
+  return tensors;
 }
 
 // State of one parameter, checked and converted, waiting to be written.
@@ -81,7 +97,7 @@ struct staged_state {
 
 // Checks `given`, the tensors of `p` in the order of state_tensors. Writes nothing.
 template <tensor_backend B>
-staged_state<typename B::real> stage_state(const std::vector<named_tensor>& expected,
+staged_state<typename B::real> stage_state(const std::vector<listed_tensor>& expected,
                                            const std::vector<const named_tensor*>& given) {
   using real = typename B::real;
   staged_state<real> staged;
@@ -90,7 +106,8 @@ staged_state<typename B::real> stage_state(const std::vector<named_tensor>& expe
     std::vector<real> values;
     for (const double x : given[i]->values) {
       values.push_back(static_cast<real>(x));
-      if (!is_finite(values.back())) fail(error_code::state, "state '", expected[i].name, "': ", x, " is out of range");
+      if (is_finite(x) && !is_finite(values.back()))
+        fail(error_code::state, "state '", expected[i].name, "': ", x, " is out of range");
     }
     return values;
   };

@@ -58,10 +58,12 @@ class stepper {
     b.count(p_.parameter_counter, p_.parameter_ok);
     const auto move_run = [&, this](B& worker, int index, std::size_t i) {
       const run& a = p_.runs[i];
-      if (!may_move(a)) return;
+      const bool moves = may_move(a);
+      if (!moves && settings_.write == write_form::weight) return;
       progress[i] = 1;
       if (a.shape < 0) move_elements(worker, a);
-      else move_matrices(worker, p_.workspaces[static_cast<std::size_t>(index)], a);
+      else if (!moves) write_no_change(worker, a);
+      else move_matrices(worker, p_.workspaces[static_cast<std::size_t>(a.workspace < 0 ? index : a.workspace)], a);
       progress[i] = 2;
     };
     for (std::size_t i = 0; i < p_.shared_runs; ++i) move_run(b, 0, i);
@@ -83,10 +85,9 @@ class stepper {
   const group& group_of(const run& a) const { return groups_[static_cast<std::size_t>(a.group)]; }
   views out(const run& a) const { return of(settings_.write == write_form::weight ? p_.W : p_.change, a); }
 
-  // False where the host knows that no matrix of the run moves. A recorded step has to take all of them; and a change
-  // buffer is written in any case.
+  // False where the host knows that no matrix of the run moves. A recorded step has to take all of them.
   bool may_move(const run& a) const {
-    if (has_capture<B> || settings_.write == write_form::change) return true;
+    if (has_capture<B>) return true;
     for (const std::size_t i : of(p_.parameter_of, a))
       if (p_.staged_ok(i) != 0) return true;
     return false;
@@ -96,6 +97,12 @@ class stepper {
     const auto& o = std::get<adamw_options>(group_of(a).options);
     adamw_rule<B>::apply(b, o, out(a), of(p_.W, a), of(p_.M, a), of(p_.V, a), of(p_.G, a), of(p_.counter, a),
                          of(p_.norm, a), p_.numbers(a.group), {o.decay, settings_.write}, of(p_.ok, a));
+  }
+
+  // All flags of the run are 0, so nothing is read, and zeros are written where changes go.
+  void write_no_change(B& b, const run& a) {
+    const step_numbers k = p_.numbers(a.group);
+    b.apply(out(a), of(p_.W, a), of(p_.W, a), k.rate, k.decay, {.write = write_form::change}, of(p_.ok, a));
   }
 
   void move_matrices(B& b, workspace<B>& w, const run& a) {
@@ -122,7 +129,7 @@ class stepper {
     }
   }
 
-  // Lets the table's views of the run lie in the worker's memory, or where M is if there is none.
+  // Lets the table's views of the run lie in the workspace, or where M is if there is none.
   void place(std::vector<matrix_view>& table, const typename B::memory* memory, const run& a,
              const matrix_plan& shape) {
     const index_t m = shape.factors.rows, n = shape.factors.cols;

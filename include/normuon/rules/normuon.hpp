@@ -21,7 +21,7 @@ struct normuon_options {
   orthogonalizer_options orthogonalizer = {};
   normuon::neuron_axis neuron_axis = normuon::neuron_axis::rows;
   normuon::epsilon_form epsilon_form = normuon::epsilon_form::after_root;
-  update_scale scale = update_scale::rms_02;
+  update_scale scale = update_scale::rms_02;  // the two that don't look at a norm are meant for neuron_axis::none
   decay_form decay = decay_form::decoupled;
   published_epsilons published = {};  // used by orthogonalizer.guard = norm_guard::as_published
 
@@ -64,6 +64,10 @@ constexpr void validate(const normuon_options& o) {
   validate_fraction("momentum", o.momentum);
   validate_fraction("beta2", o.beta2);
   validate_not_negative("epsilon", o.epsilon);
+  validate_not_negative("published.norm_added", o.published.norm_added);
+  validate_not_negative("published.norm_floor", o.published.norm_floor);
+  validate_not_negative("published.ratio_added", o.published.ratio_added);
+  validate_not_negative("published.ratio_floor", o.published.ratio_floor);
 }
 
 // What the owner of a run keeps (v) and uses while it makes the update: r, f, norms and flags are read for the report.

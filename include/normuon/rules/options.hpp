@@ -2,6 +2,7 @@
 #ifndef NORMUON_RULES_OPTIONS_HPP
 #define NORMUON_RULES_OPTIONS_HPP
 
+#include <limits>
 #include <string_view>
 
 #include "normuon/math/newton_schulz.hpp"
@@ -40,6 +41,13 @@ struct matrix_plan {
 // Throws where x is NaN, infinite or negative.
 constexpr void validate_not_negative(std::string_view option, double x) {
   if (!(x >= 0) || !is_finite(x)) fail(error_code::option, "expected ", option, " >= 0 and finite, got ", x);
+}
+
+// Throws where x is too large for Real, the type of state, in which steps use it.
+template <class Real>
+constexpr void validate_fits(std::string_view what, double x) {
+  if (!is_finite(x) || x > static_cast<double>(std::numeric_limits<Real>::max()))
+    fail(error_code::option, what, ": expected a number that fits ", name_of(element_type_of<Real>), ", got ", x);
 }
 
 // Throws where x is not in [0, 1).
