@@ -11,7 +11,8 @@ namespace {
 normuon::group_id add_hidden_group(normuon::optimizer<normuon::eigen_backend>& optimizer, method m, const recipe& r) {
   if (m == method::adamw)
     return optimizer.add_group(normuon::adamw_options{.beta2 = r.beta2, .weight_decay = r.weight_decay});
-  if (m == method::normuon) return optimizer.add_group(normuon::normuon_options{.weight_decay = r.weight_decay, .nesterov = true});
+  if (m == method::normuon)
+    return optimizer.add_group(normuon::normuon_options{.weight_decay = r.weight_decay, .nesterov = true});
   return optimizer.add_group(
       normuon::muon_options{.weight_decay = r.weight_decay, .scale = normuon::update_scale::match_adamw_rms});
 }

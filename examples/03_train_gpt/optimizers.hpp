@@ -22,9 +22,9 @@ constexpr std::string_view name_of(method m) {
 // What the methods are given. docs/results.md tells how each number was chosen.
 struct recipe {
   int steps = 300;
-  std::array<double, 3> learning_rates{4e-3, 1e-2, 1e-2};  // of hidden matrices: peak, one a method
-  double other_learning_rate = 6e-3;                       // of everything else: peak
-  double beta2 = 0.95;                                     // of AdamW
+  std::array<double, 3> learning_rates{8e-3, 1.6e-2, 1.6e-2};  // of hidden matrices: peak, one a method
+  double other_learning_rate = 6e-3;                           // of everything else: peak
+  double beta2 = 0.999;                                        // of AdamW
   double weight_decay = 0.1;
   initial_deviations initial = {};
   double clip_norm = 1;  // a longer gradient, all of it as one vector, is scaled down to this
