@@ -27,11 +27,11 @@ double norm_of(const std::vector<named_block<float>>& blocks) {
 }  // namespace
 
 model_optimizer::model_optimizer(method m, const recipe& r, parameters<float>& weights, parameters<float>& gradient,
-                                 int threads)
+                                 normuon::thread_pool& threads)
     : method_(m),
       recipe_(r),
       gradient_(gradient.blocks()),
-      optimizer_(normuon::eigen_backend({.threads = threads})),
+      optimizer_(normuon::eigen_backend(threads)),
       hidden_(add_hidden_group(optimizer_, m, r)),
       others_(optimizer_.add_group(normuon::adamw_options{.beta2 = r.beta2, .weight_decay = r.weight_decay})) {
   const std::vector<named_block<float>> blocks = weights.blocks();

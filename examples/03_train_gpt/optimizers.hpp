@@ -32,8 +32,9 @@ struct recipe {
 
 class model_optimizer {
  public:
-  // Both must stay where they are; `gradient` is read at each step.
-  model_optimizer(method m, const recipe& r, parameters<float>& weights, parameters<float>& gradient, int threads);
+  // Works on `threads`. All must stay where they are; `gradient` is read at each step.
+  model_optimizer(method m, const recipe& r, parameters<float>& weights, parameters<float>& gradient,
+                  normuon::thread_pool& threads);
 
   // Moves the weights; learning rates are `factor` times their peaks.
   void step(double factor);

@@ -58,7 +58,7 @@ training_run train(const corpus& text, const shape& s, const recipe& r, method m
 
   parameters<float> weights(s), gradient(s);
   weights.initialise(seed, r.initial);
-  model_optimizer optimizer(m, r, weights, gradient, team.size());
+  model_optimizer optimizer(m, r, weights, gradient, team.threads());
   std::mt19937_64 random(seed);
 
   training_run run{.method = m, .seed = seed, .state_bytes = optimizer.state_bytes()};

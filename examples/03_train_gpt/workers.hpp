@@ -16,6 +16,7 @@ class workers {
 
   workers(const shape& s, int threads);
   int size() const { return pool_.size(); }
+  normuon::thread_pool& threads() { return pool_; }  // for others, when no call is running
 
   // Mean loss over a batch of 8 n windows; overwrites `gradient` by its gradient.
   double gradient(const parameters<float>& weights, const windows& batch, parameters<float>& gradient);

@@ -7,6 +7,7 @@
 #include <concepts>
 #include <cstddef>
 #include <span>
+#include <string_view>
 #include <utility>
 
 #include "normuon/math/formulas.hpp"
@@ -263,6 +264,12 @@ void for_each(B& b, index_t count, Task&& task) {
 template <class B>
 concept has_shared_runs = has_workers<B> && requires(const B& b) {
   { b.shares(operand_shape{}) } -> std::same_as<bool>;
+};
+
+// has_kernel_path: the name of the kernels that compute an iteration in a type, for reports.
+template <class B>
+concept has_kernel_path = requires(const B& b) {
+  { b.kernel_path(compute_type{}) } -> std::same_as<std::string_view>;
 };
 
 // has_capture: record(task) runs task(backend) once without effect, noting its operations and the tables they name, and

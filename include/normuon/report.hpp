@@ -29,8 +29,9 @@ constexpr std::string_view name_of(outcome o) {
 // How matrices of a shape are orthogonalized.
 struct iteration_report {
   compute_type compute = compute_type::float32;
-  bool gram = false;  // in the Gram form, or plain
-  restart_steps restarts;  // of the Gram form
+  bool gram = false;            // in the Gram form, or plain
+  restart_steps restarts = {};  // of the Gram form
+  std::string_view path = {};   // the backend's kernels, where it names them
 };
 
 // Numbers are 0 for what did not move; of a batch they are those of its matrices that did, together.

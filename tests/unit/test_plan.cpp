@@ -143,3 +143,14 @@ TEST_CASE("a limit of workspace shortens runs, down to one matrix") {
   CHECK(planned(shapes, 8, static_cast<std::size_t>(-1)).run_lengths(0, 6, 7) == lengths{8, 2});
   CHECK(planned(shapes, 8, 1).run_lengths(2, 6, 7) == lengths{8, 2});  // AdamW needs none
 }
+
+TEST_CASE("all workers do together what would leave some of them idle, and nothing else") {
+  CHECK(runs_to_share({8}, 1, 2) == 1);        // one matrix
+  CHECK(runs_to_share({8, 8}, 2, 2) == 0);     // one each
+  CHECK(runs_to_share({8, 8, 8}, 3, 2) == 1);  // and one is left over
+  CHECK(runs_to_share({8, 8, 8, 8, 8}, 5, 4) == 1);
+  CHECK(runs_to_share({90, 1, 1, 1}, 4, 3) == 1);  // one that outweighs all others
+  CHECK(runs_to_share({90, 1, 1, 1}, 0, 3) == 0);  // but can't be shared
+  CHECK(runs_to_share({9, 8, 8, 1, 1, 1, 1, 1}, 3, 1) == 0);
+  CHECK(runs_to_share({}, 0, 4) == 0);
+}

@@ -195,6 +195,7 @@ TEST_CASE("a report says how each matrix is orthogonalized: in which type, in wh
     CHECK(all[i].iteration->compute == compute);
     CHECK(all[i].iteration->gram == gram);
     CHECK(all[i].iteration->restarts == restarts);
+    CHECK(all[i].iteration->path == eigen_backend({.threads = 1}).kernel_path(compute));
   };
   is(0, compute_type::float32, true, {});
   is(1, compute_type::float32, false, {});

@@ -1,5 +1,5 @@
 // The CPU backend on Eigen (3.4 or newer), the default one. Include this and name `eigen_backend`, or `eigen_backend64`
-// for double weights.
+// for double weights. Eigen computes float64; float32 and bfloat16 go through packed kernels.
 #ifndef NORMUON_BACKENDS_EIGEN_HPP
 #define NORMUON_BACKENDS_EIGEN_HPP
 

@@ -6,9 +6,11 @@
 #include <algorithm>
 #include <array>
 #include <numeric>
+#include <string_view>
 #include <vector>
 
 #include "normuon/optimizer/parameter.hpp"
+#include "normuon/optimizer/sharing.hpp"
 #include "normuon/report.hpp"
 
 namespace normuon {
@@ -44,13 +46,14 @@ class plan {
     make_slots(b, groups.size(), parameters);
     make_tables(b, groups, parameters, diagnostics);
     cut_runs(b, groups, limit);
-    if constexpr (has_shared_runs<B>) shared_runs = runs_to_share(b);
+    if constexpr (has_shared_runs<B>) shared_runs = runs_shared_by(b);
     make_workspaces(b, groups);
   }
 
   std::vector<matrix_plan> shapes;
-  std::vector<run> runs;        // the most expensive first, so that workers end together
-  std::size_t shared_runs = 0;  // so many of the first are done by all workers together, one after the other
+  std::vector<std::string_view> paths;  // of shapes, see has_kernel_path
+  std::vector<run> runs;                // the most expensive first, so that workers end together
+  std::size_t shared_runs = 0;          // so many of the first are done by all workers together, one after the other
 
   // One entry per parameter.
   std::vector<index_t> first, count;  // its matrices in the tables below
@@ -140,7 +143,7 @@ class plan {
       const parameter<B>& p = parameters[i];
       const group& g = groups[static_cast<std::size_t>(p.group)];
       const index_t m = p.weight.first.rows, n = p.weight.first.cols;
-      const int shape = count[i] != 0 && g.is_matrix_rule() ? shape_for(p.group, g, m, n) : -1;
+      const int shape = count[i] != 0 && g.is_matrix_rule() ? shape_for(b, p.group, g, m, n) : -1;
       for (index_t batch = 0; batch < count[i]; ++batch) {
         const auto k = static_cast<std::size_t>(first[i] + batch);
         ok[k] = parameter_ok[i];
@@ -178,7 +181,7 @@ class plan {
   }
 
   // The index of the matrix_plan for m x n matrices of group `id`; made where there is none yet.
-  int shape_for(int id, const group& g, index_t m, index_t n) {
+  int shape_for(const B& b, int id, const group& g, index_t m, index_t n) {
     for (std::size_t i = 0; i < shapes.size(); ++i)
       if (group_of_shape_[i] == id && shapes[i].factors.rows == m && shapes[i].factors.cols == n)
         return static_cast<int>(i);
@@ -193,6 +196,8 @@ class plan {
                          .rows = m,
                          .cols = n}};
     shapes.push_back(p);
+    if constexpr (has_kernel_path<B>) paths.push_back(b.kernel_path(p.iteration.compute));
+    else paths.emplace_back();
     group_of_shape_.push_back(id);
     return static_cast<int>(shapes.size()) - 1;
   }
@@ -216,28 +221,19 @@ class plan {
     std::stable_sort(runs.begin(), runs.end(), [](const run& a, const run& c) { return a.cost > c.cost; });
   }
 
-  // How many runs to share, so that the workers end earliest: each saves waiting for the last of those that are not.
-  std::size_t runs_to_share(const B& b) const {
-    const auto threads = static_cast<std::size_t>(normuon::workers(b));
-    std::size_t best = 0;
-    double earliest = 0, before = 0;  // in units of a run's cost
-    for (std::size_t shared = 0; shared <= std::min(runs.size(), 2 * threads); ++shared) {
-      if (shared > 0) {
-        const run& a = runs[shared - 1];
-        if (a.shape < 0) break;
-        const matrix_plan& p = shapes[static_cast<std::size_t>(a.shape)];
-        const auto [s, l] = std::minmax(p.factors.rows, p.factors.cols);
-        if (!b.shares({s, l, a.count, p.iteration.compute})) break;
-        before += a.cost / static_cast<double>(threads) * price_of_sharing;
-      }
-      std::vector<double> load(threads, before);
-      for (std::size_t i = shared; i < runs.size(); ++i) *std::min_element(load.begin(), load.end()) += runs[i].cost;
-      const double end = *std::max_element(load.begin(), load.end());
-      if (shared == 0 || end < earliest) best = shared, earliest = end;
+  // How many of the first runs a backend's workers should do together.
+  std::size_t runs_shared_by(const B& b) const {
+    std::vector<double> costs;
+    std::size_t shareable = 0;
+    for (const run& a : runs) {
+      costs.push_back(a.cost);
+      if (a.shape < 0 || shareable + 1 != costs.size()) continue;
+      const matrix_plan& p = shapes[static_cast<std::size_t>(a.shape)];
+      const auto [s, l] = std::minmax(p.factors.rows, p.factors.cols);
+      if (b.shares({s, l, a.count, p.iteration.compute})) ++shareable;
     }
-    return best;
+    return runs_to_share(costs, shareable, normuon::workers(b));
   }
-  static constexpr double price_of_sharing = 1.05;  // threads that meet after every product
 
   index_t run_length(B& b, const std::vector<group>& groups, std::size_t i, std::size_t limit) const {
     const auto [s, l] = std::minmax(W[i].rows, W[i].cols);

@@ -93,7 +93,10 @@ parameter_report report_on(const plan<B>& p, const plan_values<B>& values, const
   const auto first = static_cast<std::size_t>(p.first[i]), end = first + static_cast<std::size_t>(p.count[i]);
   if (const int shape = p.shape_of[first]; shape >= 0) {
     const iteration& it = p.shapes[static_cast<std::size_t>(shape)].iteration;
-    report.iteration = {.compute = it.compute, .gram = it.gram, .restarts = it.gram ? it.restarts : restart_steps{}};
+    report.iteration = {.compute = it.compute,
+                        .gram = it.gram,
+                        .restarts = it.gram ? it.restarts : restart_steps{},
+                        .path = p.paths[static_cast<std::size_t>(shape)]};
   }
   if (report.outcome != outcome::moved && report.outcome != outcome::non_finite_update) return report;
   const double rate = values.at(p.numbers(parameter.group).rate);

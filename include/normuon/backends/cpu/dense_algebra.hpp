@@ -36,6 +36,7 @@ class dense_algebra {
   dense_algebra(const Products& products) : products_(products) {}
 
   std::size_t bytes(const operand_shape& shape) const { return operand::bytes(shape); }
+  std::string_view kernel_path(compute_type) const { return "plain"; }
   bool shares(const operand_shape&) const { return false; }
   void resize(operand& X, const operand_shape& shape) { X.resize(shape); }
   void reserve(const operand_shape& shape) {

@@ -1,5 +1,5 @@
 // Lifts products on plain memory to a whole tensor backend on the host: runs, flags, slots, passes and threads are done
-// here. The quickest way to a backend of one's own is to write `multiply` (examples/02_custom_backend.cpp).
+// here. The quickest way to a backend of one's own is to write `multiply` (examples/02_custom_backend.hpp).
 #ifndef NORMUON_BACKENDS_CPU_HOST_BACKEND_HPP
 #define NORMUON_BACKENDS_CPU_HOST_BACKEND_HPP
 
@@ -23,6 +23,7 @@ concept host_algebra =
     requires(A& a, typename A::operand& X, const operand_shape& shape, const matrix_view& U, float* r) {
       { a.bytes(shape) } -> std::same_as<std::size_t>;
       { a.shares(shape) } -> std::same_as<bool>;
+      { a.kernel_path(compute_type{}) } -> std::same_as<std::string_view>;
       a.resize(X, shape);
       a.reserve(shape);
       a.template load<float>(X, index_t{}, U, double{}, double{});
@@ -79,6 +80,7 @@ class basic_host_backend {
   }
   index_t run_length(const operand_shape&) const { return 1; }  // one matrix per thread while there are enough of them
   bool shares(const operand_shape& shape) const { return algebra_.shares(shape); }
+  std::string_view kernel_path(compute_type compute) const { return algebra_.kernel_path(compute); }
   std::size_t operand_bytes(const operand_shape& shape) const { return algebra_.bytes(shape); }
 
   memory allocate(std::size_t bytes) { return memory(bytes); }
@@ -258,7 +260,7 @@ class basic_host_backend {
   lanes<Executor> lanes_;
 };
 
-// A backend of one's own products on plain memory (examples/02_custom_backend.cpp).
+// A backend of one's own products on plain memory (examples/02_custom_backend.hpp).
 template <std::floating_point Real, host_products Products>
 using host_backend = basic_host_backend<Real, dense_algebra<Products>>;
 

@@ -26,6 +26,9 @@ class mixed_algebra {
   std::size_t bytes(const operand_shape& shape) const {
     return packs(shape) ? packed_.bytes(shape) : dense_.bytes(shape);
   }
+  std::string_view kernel_path(compute_type compute) const {
+    return packs({.compute = compute}) ? packed_.kernel_path(compute) : dense_.kernel_path(compute);
+  }
   bool shares(const operand_shape& shape) const { return packs(shape); }
   void resize(operand& X, const operand_shape& shape) {
     X.is_packed = packs(shape);

@@ -14,6 +14,9 @@ class packed_algebra {
   explicit packed_algebra(const cpu_options& options = {}) : path_(chosen_path(options.path)) {}
 
   std::size_t bytes(const operand_shape& shape) const { return operand::bytes(shape, path_); }
+  std::string_view kernel_path(compute_type compute) const {
+    return with_kernel(path_, compute, []<class K> { return std::string_view(K::name); });
+  }
   bool shares(const operand_shape&) const { return true; }
   void resize(operand& X, const operand_shape& shape) { X.resize(shape, path_); }
   void reserve(const operand_shape&) {}
