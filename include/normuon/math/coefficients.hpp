@@ -64,7 +64,7 @@ class restart_steps {
 
   constexpr bool contains(int step) const { return step > 0 && step <= most && (bits_ >> step & 1u) != 0; }
   constexpr bool empty() const { return bits_ == 0; }
-  constexpr int last() const { return empty() ? 0 : std::bit_width(bits_) - 1; }
+  constexpr int last() const { return empty() ? 0 : static_cast<int>(std::bit_width(bits_)) - 1; }
   friend constexpr bool operator==(const restart_steps&, const restart_steps&) = default;
 
  private:

@@ -41,29 +41,29 @@ struct avx2_tile : float_tile<8, 4, 3> {
   }
 
  private:
-  template <int Count>
+  template <index_t Count>
   [[gnu::target("avx2,fma")]] static void product_of(float* tile, index_t cells, const float* left, const float* right,
                                                      index_t stride) {
     __m256 sums[rows][Count];
 #pragma GCC unroll 4
-    for (int i = 0; i < rows; ++i)
+    for (index_t i = 0; i < rows; ++i)
 #pragma GCC unroll 3
-      for (int h = 0; h < Count; ++h) sums[i][h] = _mm256_setzero_ps();
+      for (index_t h = 0; h < Count; ++h) sums[i][h] = _mm256_setzero_ps();
     for (; cells > 0; --cells, left += width, right += width) {
       __m256 b[Count];
 #pragma GCC unroll 3
-      for (int h = 0; h < Count; ++h) b[h] = _mm256_loadu_ps(right + h * stride);
+      for (index_t h = 0; h < Count; ++h) b[h] = _mm256_loadu_ps(right + h * stride);
 #pragma GCC unroll 4
-      for (int i = 0; i < rows; ++i) {
+      for (index_t i = 0; i < rows; ++i) {
         const __m256 a = _mm256_broadcast_ss(left + i);
 #pragma GCC unroll 3
-        for (int h = 0; h < Count; ++h) sums[i][h] = _mm256_fmadd_ps(a, b[h], sums[i][h]);
+        for (index_t h = 0; h < Count; ++h) sums[i][h] = _mm256_fmadd_ps(a, b[h], sums[i][h]);
       }
     }
 #pragma GCC unroll 4
-    for (int i = 0; i < rows; ++i)
+    for (index_t i = 0; i < rows; ++i)
 #pragma GCC unroll 3
-      for (int h = 0; h < Count; ++h) _mm256_storeu_ps(tile + i * columns + h * width, sums[i][h]);
+      for (index_t h = 0; h < Count; ++h) _mm256_storeu_ps(tile + i * columns + h * width, sums[i][h]);
   }
 };
 

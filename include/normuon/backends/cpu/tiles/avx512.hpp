@@ -63,29 +63,29 @@ struct avx512_tile : float_tile<16, 8, 3> {
   }
 
  private:
-  template <int Count>
+  template <index_t Count>
   [[gnu::target("avx512f")]] static void product_of(float* tile, index_t cells, const float* left, const float* right,
                                                     index_t stride) {
     __m512 sums[rows][Count];
 #pragma GCC unroll 8
-    for (int i = 0; i < rows; ++i)
+    for (index_t i = 0; i < rows; ++i)
 #pragma GCC unroll 3
-      for (int h = 0; h < Count; ++h) sums[i][h] = _mm512_setzero_ps();
+      for (index_t h = 0; h < Count; ++h) sums[i][h] = _mm512_setzero_ps();
     for (; cells > 0; --cells, left += width, right += width) {
       __m512 b[Count];
 #pragma GCC unroll 3
-      for (int h = 0; h < Count; ++h) b[h] = _mm512_loadu_ps(right + h * stride);
+      for (index_t h = 0; h < Count; ++h) b[h] = _mm512_loadu_ps(right + h * stride);
 #pragma GCC unroll 8
-      for (int i = 0; i < rows; ++i) {
+      for (index_t i = 0; i < rows; ++i) {
         const __m512 a = _mm512_set1_ps(left[i]);
 #pragma GCC unroll 3
-        for (int h = 0; h < Count; ++h) sums[i][h] = _mm512_fmadd_ps(a, b[h], sums[i][h]);
+        for (index_t h = 0; h < Count; ++h) sums[i][h] = _mm512_fmadd_ps(a, b[h], sums[i][h]);
       }
     }
 #pragma GCC unroll 8
-    for (int i = 0; i < rows; ++i)
+    for (index_t i = 0; i < rows; ++i)
 #pragma GCC unroll 3
-      for (int h = 0; h < Count; ++h) _mm512_storeu_ps(tile + i * columns + h * width, sums[i][h]);
+      for (index_t h = 0; h < Count; ++h) _mm512_storeu_ps(tile + i * columns + h * width, sums[i][h]);
   }
 };
 
@@ -152,29 +152,29 @@ struct avx512_bf16_tile {
   }
 
  private:
-  template <int Count>
+  template <index_t Count>
   [[gnu::target("avx512f,avx512bf16")]] static void product_of(float* tile, index_t cells, const cell* left,
                                                                const cell* right, index_t stride) {
     __m512 sums[rows][Count];
 #pragma GCC unroll 8
-    for (int i = 0; i < rows; ++i)
+    for (index_t i = 0; i < rows; ++i)
 #pragma GCC unroll 3
-      for (int h = 0; h < Count; ++h) sums[i][h] = _mm512_setzero_ps();
+      for (index_t h = 0; h < Count; ++h) sums[i][h] = _mm512_setzero_ps();
     for (; cells > 0; --cells, left += width, right += width) {
       __m512i b[Count];
 #pragma GCC unroll 3
-      for (int h = 0; h < Count; ++h) b[h] = _mm512_loadu_si512(right + h * stride);
+      for (index_t h = 0; h < Count; ++h) b[h] = _mm512_loadu_si512(right + h * stride);
 #pragma GCC unroll 8
-      for (int i = 0; i < rows; ++i) {
+      for (index_t i = 0; i < rows; ++i) {
         const __m512i a = _mm512_set1_epi32(static_cast<int>(left[i].bits));
 #pragma GCC unroll 3
-        for (int h = 0; h < Count; ++h) sums[i][h] = _mm512_dpbf16_ps(sums[i][h], (__m512bh)a, (__m512bh)b[h]);
+        for (index_t h = 0; h < Count; ++h) sums[i][h] = _mm512_dpbf16_ps(sums[i][h], (__m512bh)a, (__m512bh)b[h]);
       }
     }
 #pragma GCC unroll 8
-    for (int i = 0; i < rows; ++i)
+    for (index_t i = 0; i < rows; ++i)
 #pragma GCC unroll 3
-      for (int h = 0; h < Count; ++h) _mm512_storeu_ps(tile + i * columns + h * width, sums[i][h]);
+      for (index_t h = 0; h < Count; ++h) _mm512_storeu_ps(tile + i * columns + h * width, sums[i][h]);
   }
 };
 

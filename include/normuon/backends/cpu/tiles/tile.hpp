@@ -43,7 +43,7 @@ struct bfloat16_pair {
 };
 
 // Packing and unpacking in plain loops, for kernels that have no instructions for it.
-template <int Width, int Rows, int Panels>
+template <index_t Width, index_t Rows, index_t Panels>
 struct float_tile {
   using cell = float;
   static constexpr index_t depth = 1, width = Width, rows = Rows, panels = Panels, columns = panels * width;
