@@ -44,13 +44,13 @@ struct avx2_tile : float_tile<8, 4, 3> {
   template <index_t Count>
   [[gnu::target("avx2,fma")]] static void product_of(float* tile, index_t cells, const float* left, const float* right,
                                                      index_t stride) {
-    __m256 sums[rows][Count];
+    __m256 sums[rows][std::size_t{Count}];
 #pragma GCC unroll 4
     for (index_t i = 0; i < rows; ++i)
 #pragma GCC unroll 3
       for (index_t h = 0; h < Count; ++h) sums[i][h] = _mm256_setzero_ps();
     for (; cells > 0; --cells, left += width, right += width) {
-      __m256 b[Count];
+      __m256 b[std::size_t{Count}];
 #pragma GCC unroll 3
       for (index_t h = 0; h < Count; ++h) b[h] = _mm256_loadu_ps(right + h * stride);
 #pragma GCC unroll 4

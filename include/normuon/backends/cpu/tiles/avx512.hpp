@@ -66,13 +66,13 @@ struct avx512_tile : float_tile<16, 8, 3> {
   template <index_t Count>
   [[gnu::target("avx512f")]] static void product_of(float* tile, index_t cells, const float* left, const float* right,
                                                     index_t stride) {
-    __m512 sums[rows][Count];
+    __m512 sums[rows][std::size_t{Count}];
 #pragma GCC unroll 8
     for (index_t i = 0; i < rows; ++i)
 #pragma GCC unroll 3
       for (index_t h = 0; h < Count; ++h) sums[i][h] = _mm512_setzero_ps();
     for (; cells > 0; --cells, left += width, right += width) {
-      __m512 b[Count];
+      __m512 b[std::size_t{Count}];
 #pragma GCC unroll 3
       for (index_t h = 0; h < Count; ++h) b[h] = _mm512_loadu_ps(right + h * stride);
 #pragma GCC unroll 8
@@ -155,13 +155,13 @@ struct avx512_bf16_tile {
   template <index_t Count>
   [[gnu::target("avx512f,avx512bf16")]] static void product_of(float* tile, index_t cells, const cell* left,
                                                                const cell* right, index_t stride) {
-    __m512 sums[rows][Count];
+    __m512 sums[rows][std::size_t{Count}];
 #pragma GCC unroll 8
     for (index_t i = 0; i < rows; ++i)
 #pragma GCC unroll 3
       for (index_t h = 0; h < Count; ++h) sums[i][h] = _mm512_setzero_ps();
     for (; cells > 0; --cells, left += width, right += width) {
-      __m512i b[Count];
+      __m512i b[std::size_t{Count}];
 #pragma GCC unroll 3
       for (index_t h = 0; h < Count; ++h) b[h] = _mm512_loadu_si512(right + h * stride);
 #pragma GCC unroll 8

@@ -11,6 +11,7 @@
 #define NORMUON_BACKENDS_CPU_TILES_TILE_HPP
 
 #include <concepts>
+#include <cstddef>
 #include <cstring>
 
 #include "normuon/element_types.hpp"
