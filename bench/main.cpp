@@ -1,0 +1,49 @@
+// normuon_bench: every backend of this repository in every family. Options besides Google Benchmark's:
+// --shapes=768x768,... and --threads=1,2,... replace what is registered, --list_models prints models' matrices as JSON.
+#include <benchmark/benchmark.h>
+
+#include <cstdio>
+#include <normuon/bench/models.hpp>
+#include <string_view>
+
+#include "suites.hpp"
+
+namespace {
+
+// {"model": [[count, rows, cols, batch], ...], ...}
+void print_models() {
+  std::printf("{");
+  for (const normuon::bench::model& m : normuon::bench::models) {
+    std::printf("%s\n  \"%s\": [", &m == normuon::bench::models.data() ? "" : ",", m.name.data());
+    for (const normuon::bench::alike& t : m.tensors)
+      std::printf("%s[%td, %td, %td, %td]", &t == m.tensors.data() ? "" : ", ", t.count, t.rows, t.cols, t.batch);
+    std::printf("]");
+  }
+  std::printf("\n}\n");
+}
+
+int run(int argc, char** argv) {
+  const normuon::bench::settings settings = normuon::bench::settings_from(argc, argv);
+  if (argc == 2 && std::string_view(argv[1]) == "--list_models") return print_models(), 0;
+  register_eigen(settings);
+  register_eigen64(settings);
+  register_plain(settings);
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::AddCustomContext("normuon_path",
+                              std::string(normuon::name_of(normuon::chosen_path(normuon::cpu_path::automatic))));
+  const bool none = benchmark::RunSpecifiedBenchmarks() == 0;
+  benchmark::Shutdown();
+  return none ? 1 : 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "normuon_bench: %s\n", e.what());
+    return 1;
+  }
+}

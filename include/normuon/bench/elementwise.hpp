@@ -1,0 +1,149 @@
+// elementwise/<what>/<backend>/<n>/<threads>: one operation on n elements as a step asks for it: 16 square matrices,
+// in runs that workers share out.
+#ifndef NORMUON_BENCH_ELEMENTWISE_HPP
+#define NORMUON_BENCH_ELEMENTWISE_HPP
+
+#include <cmath>
+
+#include "normuon/bench/measure.hpp"
+
+namespace normuon::bench {
+
+// The side of the squares; throws where n is not 16 times one.
+inline index_t side_of_elements(index_t n) {
+  const index_t side = std::llround(std::sqrt(static_cast<double>(n) / 16));
+  if (side < 1 || side * side * 16 != n) fail(error_code::option, "expected 16 times a square of elements, got ", n);
+  return side;
+}
+
+// 16 matrices of reals in the backend's memory.
+template <tensor_backend B>
+struct element_array {
+  typename B::memory memory;
+  std::vector<matrix_view> table;
+
+  element_array(typename B::memory m, index_t side) : memory(std::move(m)) {
+    for (index_t i = 0; i < 16; ++i)
+      table.push_back(row_major(address_of<typename B::real>(memory.data()) + i * side * side, side, side));
+  }
+};
+
+// A pass, with all that it works on.
+template <tensor_backend B>
+class elements {
+ public:
+  using real = typename B::real;
+
+  elements(B b, pass p, index_t n) : b_(std::move(b)), pass_(p), side_(side_of_elements(n)) {
+    const int needed = std::max(1, facts_of(p).arrays) + (p == pass::neuron_step && !has_fused_neuron_step<B> ? 1 : 0);
+    for (int k = 0; k < needed; ++k)
+      arrays_.emplace_back(random_reals(b_, n, static_cast<std::uint64_t>(k * n)), side_);
+    if (p == pass::adamw) arrays_[2] = {b_.allocate(arrays_[2].memory.size()), side_};  // V is not negative
+    factors_ = random_reals(b_, 16 * side_, 0);
+    for (index_t i = 0; i < 16; ++i) lines_.push_back(address_of<real>(factors_.data()) + i * side_);
+    make_slots();
+    length_ = std::clamp<index_t>(b_.run_length({side_, side_, 1, compute}), 1, 16);
+    if (facts_of(p).stored > 0) make_operands();
+  }
+
+  // The pass, once.
+  void run() {
+    for_each(b_, (16 + length_ - 1) / length_, [&](B& worker, int, index_t run) { call(worker, run); });
+    b_.sync();
+  }
+
+  static traffic bytes(pass p) { return facts_of(p).bytes(sizeof(real), bytes_of(compute)); }
+
+ private:
+  static constexpr compute_type compute = B::default_compute();
+  static constexpr std::size_t numbers =
+      5;  // keep, take, gradient scale, rate and decay; rates are small, so weights stay
+
+  // Numbers, then a flag, a norm and a counter for each matrix.
+  void make_slots() {
+    std::vector<double> values{0.9, 0.1, 1, 1e-9, 1e-9};
+    values.resize(numbers + 3 * 16, 1.0);
+    slots_ = b_.allocate(values.size() * sizeof(double));
+    b_.write(slots_.data(), values.data(), values.size() * sizeof(double));
+    for (std::size_t i = 0; i < values.size(); ++i) slot_.push_back(address_of<double>(slots_.data()) + i);
+  }
+
+  // One operand per run, loaded from the first array.
+  void make_operands() {
+    operands_.resize(static_cast<std::size_t>((16 + length_ - 1) / length_));
+    for (std::size_t run = 0; run < operands_.size(); ++run) {
+      const auto first = static_cast<index_t>(run) * length_;
+      b_.resize(operands_[run], {side_, side_, std::min<index_t>(length_, 16 - first), compute});
+      load(b_, operands_[run], static_cast<std::size_t>(first));
+    }
+  }
+
+  std::size_t count_from(std::size_t first) const { return std::min(static_cast<std::size_t>(length_), 16 - first); }
+  views table(std::size_t array, std::size_t first) const {
+    return views(arrays_[array].table).subspan(first, count_from(first));
+  }
+  // Flags, norms or counters, in this order.
+  slots slots_of(std::size_t kind, std::size_t first) const {
+    return slots(slot_).subspan(numbers + 16 * kind + first, count_from(first));
+  }
+
+  void load(B& b, typename B::operand& X, std::size_t first) {
+    b.load(X, table(0, first), {}, slots_of(1, first), slots_of(0, first), {});
+  }
+
+  void call(B& b, index_t run) {
+    const auto first = static_cast<std::size_t>(run * length_);
+    const auto at = [&](std::size_t array) { return table(array, first); };
+    const flags ok = slots_of(0, first);
+    const number keep = slot_[0], take = slot_[1], scale = slot_[2], rate = slot_[3], decay = slot_[4];
+    const auto operand = [&]() -> typename B::operand& { return operands_[static_cast<std::size_t>(run)]; };
+    const vectors<real> f{std::span<real* const>(lines_).subspan(first, count_from(first)), side_};
+    switch (pass_) {
+      case pass::check: return b.all_finite(ok, at(0), scale);
+      case pass::blend: return b.blend(at(1), take, at(0), keep, at(1), ok);
+      case pass::momentum: return momentum(b, at(1), at(2), at(0), keep, take, ok);
+      case pass::load: return load(b, operand(), first);
+      case pass::mean_squares: return b.mean_squares(f, operand(), side::rows);
+      case pass::store_scaled: return b.store_scaled(at(0), f, operand(), side::rows, ok);
+      case pass::neuron_step:
+        return neuron_step(b, at(0), at(0), has_fused_neuron_step<B> ? views() : at(1), f, operand(), side::rows, rate,
+                           decay, {}, ok);
+      case pass::apply: return b.apply(at(0), at(0), at(1), rate, decay, {}, ok);
+      case pass::adamw:
+        return b.adamw(at(0), at(0), at(1), at(2), at(3), slots_of(2, first), {keep, keep, scale, rate, decay}, 1e-8,
+                       {}, slots_of(1, first), ok);
+    }
+  }
+
+  B b_;
+  pass pass_;
+  index_t side_, length_ = 1;
+  std::vector<element_array<B>> arrays_;
+  typename B::memory factors_, slots_;
+  std::vector<real*> lines_;
+  std::vector<slot> slot_;
+  std::vector<typename B::operand> operands_;
+};
+
+template <tensor_backend B, class Make>
+void register_elementwise(const std::string& backend, const Make& make, const settings& s) {
+  for (std::size_t k = 0; k < element_passes.size(); ++k)
+    for (const index_t n : s.elements)
+      for (const int threads : thread_counts<B>(s))
+        add_benchmark(
+            path_of("elementwise", element_passes[k].name, backend, std::to_string(n), std::to_string(threads)),
+            [=](benchmark::State& state) {
+              const auto p = static_cast<pass>(k);
+              elements<B> e(make(threads), p, n);
+              e.run();
+              const double seconds = time_of(state, [&] { e.run(); });
+              const auto [moved, footprint] = elements<B>::bytes(p);
+              const auto count = static_cast<double>(n);
+              count_bytes(state, moved * count, seconds,
+                          s.bandwidth(static_cast<std::size_t>(footprint * count), threads));
+            });
+}
+
+}  // namespace normuon::bench
+
+#endif
