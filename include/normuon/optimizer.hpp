@@ -12,9 +12,8 @@ namespace normuon {
 // What happens to a parameter whose gradient, times the gradient scale, holds a NaN or an infinity.
 enum class non_finite_policy {
   skip,   // it is left as it is, state and counter too, and named in the report
-  // Step() throws before anything of any parameter is written. A step of a backend that captures never waits for.
-  raise,
-          // the host: there it is as under `skip`, and report() throws where it was so in the last step
+  raise,  // step() throws before anything of any parameter is written. A backend that captures never makes the host
+          // wait: there a step is as under `skip`, and report() throws where the last one held a parameter back
   propagate,  // it takes part as if nothing were wrong
 };
 
@@ -26,8 +25,8 @@ struct optimizer_options {
 // Named parameters in groups, moved by `step()`. Weights, gradients and change buffers stay the user's: what is bound
 // must stay valid until it is bound anew or the parameter is removed, and must not be written by others during a step.
 // What a step writes, weights or change buffers, must share no memory with anything else that is bound; of weights that
-// are tied one is bound. Where a backend's operations end later than the call, so does the step: weights and changes
-// may be read, and gradients written, after backend().sync().
+// are tied one is bound. Where a backend's operations end later than the call, so does a step: weights and changes may
+// be read, and gradients written, after backend().sync().
 // State belongs to names. One thread at a time may call an object; different objects don't share anything. Throws
 // normuon::error; what is refused changes nothing. See error_code.
 template <tensor_backend Backend, shard_engine Engine = single_process>

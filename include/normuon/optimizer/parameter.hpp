@@ -65,8 +65,8 @@ struct binding_kind {
 inline constexpr binding_kind weight_binding{"weight", error_code::parameter, true},
     gradient_binding{"gradient", error_code::gradient, false}, change_binding{"change", error_code::gradient, true};
 
-// Throws where `m` can't be walked: negative sizes, no memory, sizes beyond 64 bits, or, if it is written, elements that
-// share memory through a stride of 0.
+// Throws where `m` can't be walked: negative sizes, no memory, sizes beyond 64 bits, or, if it is written, elements
+// that share memory through a stride of 0.
 inline void validate_view(const std::string& name, const binding_kind& as, const bound_matrix& m) {
   const auto refuse = [&](const auto&... why) { fail(as.code, as.what, " of '", name, "': ", why...); };
   const matrix_view& v = m.first;

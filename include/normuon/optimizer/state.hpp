@@ -48,8 +48,8 @@ std::vector<listed_tensor> state_tensors(const parameter<B>& p, const group& g) 
   return tensors;
 }
 
-// Throws where `given` is not a possible value of `expected`: another shape, a negative second moment, or a step that is
-// no whole number >= 0. Moments may hold a NaN or an infinity, as a step may have left them (see outcome and
+// Throws where `given` is not a possible value of `expected`: another shape, a negative second moment, or a step that
+// is no whole number >= 0. Moments may hold a NaN or an infinity, as a step may have left them (see outcome and
 // non_finite_policy).
 inline void validate_state(const listed_tensor& expected, const named_tensor& given) {
   const auto text = [](const std::vector<index_t>& shape) {
