@@ -14,7 +14,22 @@ using namespace normuon::test;
 
 namespace {
 
-// A matrix in both forms, made of numbers in double.
+// V <- A, tile by tile, with zeros around it.
+template <class K>
+void store(const packed_matrix<K>& V, const matrix& A) {
+  alignas(64) float tile[K::rows * K::columns];
+  for (index_t i = 0; i < V.rows; i += K::rows)
+    for (index_t j = 0; j < V.cols; j += K::columns) {
+      for (index_t r = 0; r < K::rows; ++r)
+        for (index_t c = 0; c < K::columns; ++c) {
+          const bool inside = i + r < A.rows && j + c < A.cols;
+          tile[r * K::columns + c] = inside ? static_cast<float>(A(i + r, j + c)) : 0.0f;
+        }
+      V.store(tile, i, j, std::min(K::panels, (V.cols - j) / K::width));
+    }
+}
+
+// A matrix in all forms, made of numbers in double.
 template <class K>
 struct packed {
   packed(index_t rows, index_t cols) : shape{rows, cols} {
@@ -23,10 +38,7 @@ struct packed {
     cells.resize(static_cast<std::size_t>((K::has_left_form ? 3 : 2) * form));
     all = {cells.data(), cells.data() + form, cells.data() + (K::has_left_form ? 2 : 1) * form, m, n};
   }
-  explicit packed(const matrix& A) : packed(A.rows, A.cols) {
-    std::vector<float> a(A.values.begin(), A.values.end());
-    pack<K, float>(all, row_major(a.data(), A.rows, A.cols).one(0), 1, 1, false);
-  }
+  explicit packed(const matrix& A) : packed(A.rows, A.cols) { store(all, A); }
 
   static double number(const typename K::cell* c, index_t k) { return static_cast<double>(K::number(*c, k)); }
   matrix right() const {
@@ -108,7 +120,7 @@ TYPE_TO_STRING(emulated_amx_tile);
 #define KERNELS portable_tile
 #endif
 
-TEST_CASE_TEMPLATE("what is packed is found in both forms, with zeros around it", K, KERNELS) {
+TEST_CASE_TEMPLATE("what is stored is found in both forms, with zeros around it", K, KERNELS) {
   if (!runs<K>()) return;
   random_source random(1);
   for (const index_t m : sizes)
@@ -181,9 +193,7 @@ TEST_CASE_TEMPLATE("every form of a packed result is fit for the next product", 
   check_near<K>(SA.right(), product(S.right(), A.right()), product(magnitudes(S.right()), magnitudes(A.right())), 70);
 
   packed<K> T(50, 70);  // A^T by its transposed view, as a tall matrix enters
-  std::vector<float> a;
-  for (const double x : A.right().values) a.push_back(static_cast<float>(x));
-  pack<K, float>(T.all.transposed(), row_major(a.data(), 70, 50).one(0), 1, 1, false);
+  store(T.all.transposed(), A.right());
   CHECK(T.right() == transposed(A.right()));
   CHECK(T.across() == T.right());
   const packed<K> TA = times(T, A);

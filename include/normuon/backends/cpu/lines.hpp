@@ -44,25 +44,21 @@ struct segment {
   }
 };
 
-// The segment as reals: in place where it lies so, else converted into `buffer`.
+// The segment converted into `buffer`; and reals written to it, each rounded once to its element type. Out of line: four
+// types for each of a pass's matrices would otherwise be compiled into every pass.
 template <class Real>
-const Real* read(const segment& s, chunk<Real>& buffer) {
-  return with_element_type(s.view.type, [&]<element T>(T) -> const Real* {
+[[gnu::noinline]] void convert_from(const segment& s, Real* buffer) {
+  with_element_type(s.view.type, [&]<element T>(T) {
     const T* from = s.start<T>();
     const index_t step = s.step();
-    if constexpr (std::is_same_v<T, Real>)
-      if (step == 1) return from;
     if (step == 1)
       for (index_t k = 0; k < s.n; ++k) buffer[k] = static_cast<Real>(from[k]);
     else
       for (index_t k = 0; k < s.n; ++k) buffer[k] = static_cast<Real>(from[k * step]);
-    return buffer;
   });
 }
-
-// Writes reals to the segment, each rounded once to its element type.
 template <class Real>
-void write(const segment& s, const Real* from) {
+[[gnu::noinline]] void convert_to(const segment& s, const Real* from) {
   with_element_type(s.view.type, [&]<element T>(T) {
     T* to = s.start<T>();
     const index_t step = s.step();
@@ -71,6 +67,27 @@ void write(const segment& s, const Real* from) {
     else
       for (index_t k = 0; k < s.n; ++k) to[k * step] = static_cast<T>(from[k]);
   });
+}
+
+// Whether the segment lies in memory as an array of reals.
+template <class Real>
+bool is_array_of(const segment& s) {
+  return s.step() == 1 && s.view.type == element_type_of<Real>;
+}
+
+// The segment as reals: in place where it lies so, else converted into `buffer`.
+template <class Real>
+const Real* read(const segment& s, chunk<Real>& buffer) {
+  if (is_array_of<Real>(s)) return s.start<Real>();
+  convert_from(s, static_cast<Real*>(buffer));
+  return buffer;
+}
+
+// Writes reals to the segment.
+template <class Real>
+void write(const segment& s, const Real* from) {
+  if (is_array_of<Real>(s)) std::copy_n(from, s.n, s.start<Real>());
+  else convert_to(s, from);
 }
 
 // Calls f(line, first, n) for all chunks of all lines, in order.

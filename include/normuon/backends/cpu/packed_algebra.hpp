@@ -24,8 +24,7 @@ class packed_algebra {
   template <class Real>
   void load(operand& X, index_t i, const matrix_view& U, double unit, double factor) {
     X.set_symmetric(false);
-    X.with_kernel_of(
-        [&]<class K> { pack<K, Real>(as_seen(X.matrix<K>(i), U.rows > U.cols), U, unit, factor, X.rounds<K>()); });
+    load_matrix<Real>(X, i, U, unit, factor);
   }
 
   void clear(operand& X, index_t i) {
@@ -82,50 +81,41 @@ class packed_algebra {
 
   template <class Real>
   void mean_squares(Real* r, const operand& X, index_t i, side neurons) const {
-    X.with_kernel_of([&]<class K> {
-      const bool across = neurons == side::cols;
-      const index_t lines = across ? X.shape().cols : X.shape().rows, length = across ? X.shape().rows : X.shape().cols;
-      ordered_sum sums[rows_of_door];
-      for_each_unpacked_block<K>(
-          as_seen(X.matrix<K>(i), across), lines, length,
-          [&](index_t i0, index_t height, index_t j0, index_t n, const float(&block)[rows_of_door][columns_of_door]) {
-            for (index_t k = 0; k < height; ++k) {
-              if (j0 == 0) sums[k] = {};
-              sums[k].add_squares(block[k], n);
-              if (j0 + n == length) r[i0 + k] = static_cast<Real>(sums[k].value() / static_cast<double>(length));
-            }
-          });
-    });
+    const bool across = neurons == side::cols;
+    const index_t length = across ? X.shape().rows : X.shape().cols;
+    ordered_sum sums[rows_of_door];
+    for_each_unpacked_block(X, i, across,
+                            [&](index_t i0, index_t height, index_t j0, index_t n, const door_block& block) {
+                              for (index_t k = 0; k < height; ++k) {
+                                if (j0 == 0) sums[k] = {};
+                                sums[k].add_squares(block[k], n);
+                                if (j0 + n == length)
+                                  r[i0 + k] = static_cast<Real>(sums[k].value() / static_cast<double>(length));
+                              }
+                            });
   }
 
-  // Calls f(row, first, n, d) for all chunks of D = diag(factor) X_i, or X_i diag(factor), as rows of the user's
-  // matrix; d holds n reals, each rounded once.
+  // Calls f(row, first, n, d) for all chunks of D = diag(factor) X_i, or X_i diag(factor), as rows of the user's matrix;
+  // d holds n reals, each rounded once.
   template <class Real, class F>
   void for_each_scaled_chunk(const operand& X, index_t i, bool tall, side neurons, const Real* factor, F&& f) const {
-    X.with_kernel_of([&]<class K> {
-      const bool factor_by_row = (neurons == side::rows) != tall;
-      Real d[columns_of_door];
-      for_each_unpacked_block<K>(
-          as_seen(X.matrix<K>(i), tall), tall ? X.shape().cols : X.shape().rows, tall ? X.shape().rows : X.shape().cols,
-          [&](index_t i0, index_t height, index_t j0, index_t n, const float(&block)[rows_of_door][columns_of_door]) {
-            for (index_t k = 0; k < height; ++k) {
-              if (factor_by_row)
-                for (index_t j = 0; j < n; ++j) d[j] = factor[i0 + k] * static_cast<Real>(block[k][j]);
-              else
-                for (index_t j = 0; j < n; ++j) d[j] = factor[j0 + j] * static_cast<Real>(block[k][j]);
-              f(i0 + k, j0, n, static_cast<const Real*>(d));
-            }
-          });
-    });
+    const bool factor_by_row = (neurons == side::rows) != tall;
+    Real d[columns_of_door];
+    for_each_unpacked_block(X, i, tall,
+                            [&](index_t i0, index_t height, index_t j0, index_t n, const door_block& block) {
+                              for (index_t k = 0; k < height; ++k) {
+                                if (factor_by_row)
+                                  for (index_t j = 0; j < n; ++j)
+                                    d[j] = factor[i0 + k] * static_cast<Real>(block[k][j]);
+                                else
+                                  for (index_t j = 0; j < n; ++j)
+                                    d[j] = factor[j0 + j] * static_cast<Real>(block[k][j]);
+                                f(i0 + k, j0, n, static_cast<const Real*>(d));
+                              }
+                            });
   }
 
  private:
-  // A matrix as the user sees it: the forms of a transposed matrix are each other's.
-  template <class K>
-  static packed_matrix<K> as_seen(const packed_matrix<K>& M, bool transposed) {
-    return transposed ? M.transposed() : M;
-  }
-
   cpu_path path_;
 };
 

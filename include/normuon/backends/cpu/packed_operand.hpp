@@ -3,12 +3,17 @@
 #ifndef NORMUON_BACKENDS_CPU_PACKED_OPERAND_HPP
 #define NORMUON_BACKENDS_CPU_PACKED_OPERAND_HPP
 
+#include "normuon/backend.hpp"
 #include "normuon/backends/cpu/dispatch.hpp"
 #include "normuon/backends/cpu/host_memory.hpp"
 #include "normuon/backends/cpu/lines.hpp"
 #include "normuon/backends/cpu/packed_products.hpp"
 
 namespace normuon {
+
+// Rows of a matrix that enter or leave together, and columns of it: whole tiles of every kernel.
+inline constexpr index_t rows_of_door = 32, columns_of_door = 192;
+using door_block = float[rows_of_door][columns_of_door];
 
 class packed_operand {
  public:
@@ -63,6 +68,38 @@ class packed_operand {
     return shape_.compute == compute_type::bfloat16 && K::depth == 1;
   }
 
+  // Rows i0 on and columns j0 on of matrix i, or of its transpose, from and to a block of height x n numbers. Sides of what
+  // is packed are whole panels. Out of line, so that what loops over blocks is compiled once and not for each kernel.
+  [[gnu::noinline]] void pack(const door_block& block, index_t i, bool transposed, index_t i0, index_t height,
+                              index_t j0, index_t n) {
+    with_kernel_of([&]<class K> {
+      const packed_matrix<K> M = matrix<K>(i), V = transposed ? M.transposed() : M;
+      alignas(64) float tile[K::rows * K::columns];
+      for (index_t k = 0; k < height; k += K::rows)
+        for (index_t j = 0; j < n; j += K::columns) {
+          const index_t columns = std::min(K::columns, n - j);
+          for (index_t r = 0; r < K::rows; ++r) std::copy_n(block[k + r] + j, columns, tile + r * K::columns);
+          V.store(tile, i0 + k, j0 + j, columns / K::width);
+        }
+    });
+  }
+  [[gnu::noinline]] void unpack(door_block& block, index_t i, bool transposed, index_t i0, index_t height, index_t j0,
+                                index_t n) const {
+    with_kernel_of([&]<class K> {
+      const packed_matrix<K> M = matrix<K>(i), V = transposed ? M.transposed() : M;
+      for (index_t j = 0; j < n; j += K::width)
+        for (index_t k = 0; k < height; ++k) {
+          const auto* const cells = V.right_at(i0 + k, j0 + j);
+          for (index_t c = 0; c < K::width; ++c) block[k][j + c] = K::number(cells[c], i0 + k);
+        }
+    });
+  }
+
+  // To how much a side is rounded up.
+  index_t panel() const {
+    return with_kernel_of([]<class K> { return K::width; });
+  }
+
  private:
   template <class K>
   static constexpr index_t forms = K::has_left_form ? 3 : 2;
@@ -78,57 +115,46 @@ class packed_operand {
   bool symmetric_ = false;
 };
 
-// Rows of a matrix that enter or leave together, and columns of it: whole tiles of every kernel.
-inline constexpr index_t rows_of_door = 32, columns_of_door = 192;
-
-// V <- factor * (unit * U), with V as large as U rounded up, by zeros. A tall U enters a transposed view of its
-// operand.
-template <tile_kernel K, class Real>
-void pack(const packed_matrix<K>& V, const matrix_view& U, double unit, double factor, bool rounds) {
-  const bool narrow = rounds || K::depth == 2;  // then a float between must not spoil the rounding to 16 bits
+// Matrix i <- factor * (unit * U), transposed where U is tall.
+template <class Real>
+void load_matrix(packed_operand& X, index_t i, const matrix_view& U, double unit, double factor) {
+  const bool narrow = X.shape().compute == compute_type::bfloat16, tall = U.rows > U.cols;
+  const index_t rows = round_up(U.rows, X.panel()), cols = round_up(U.cols, X.panel());
   const line_order order = line_order::of_rows(U);
   chunk<Real> buffer;
-  alignas(64) float block[rows_of_door][columns_of_door + K::columns], tile[K::rows * K::columns];
-  for (index_t i0 = 0; i0 < V.rows; i0 += rows_of_door) {
-    const index_t height = std::min(rows_of_door, V.rows - i0);
-    for (index_t j0 = 0; j0 < V.cols; j0 += columns_of_door) {
-      const index_t all = std::min(columns_of_door, V.cols - j0), n = std::clamp<index_t>(U.cols - j0, 0, all);
+  alignas(64) door_block block;
+  for (index_t i0 = 0; i0 < rows; i0 += rows_of_door) {
+    const index_t height = std::min(rows_of_door, rows - i0);
+    for (index_t j0 = 0; j0 < cols; j0 += columns_of_door) {
+      const index_t all = std::min(columns_of_door, cols - j0), n = std::clamp<index_t>(U.cols - j0, 0, all);
       for (index_t k = 0; k < height; ++k) {
         const index_t live = i0 + k < U.rows ? n : 0;
         if (live > 0) {
           const Real* u = read<Real>({U, order, i0 + k, j0, n}, buffer);
-          for (index_t j = 0; j < n; ++j) {
-            const double x = static_cast<double>(u[j]) * unit * factor;
-            block[k][j] = narrow ? round_to_odd(x) : static_cast<float>(x);
-            if (rounds) block[k][j] = static_cast<float>(bfloat16(block[k][j]));
-          }
+          if (narrow)  // a float between must not spoil the rounding to 16 bits
+            for (index_t j = 0; j < n; ++j)
+              block[k][j] = static_cast<float>(bfloat16(round_to_odd(static_cast<double>(u[j]) * unit * factor)));
+          else
+            for (index_t j = 0; j < n; ++j) block[k][j] = static_cast<float>(static_cast<double>(u[j]) * unit * factor);
         }
         std::fill(block[k] + live, block[k] + all, 0.0F);
       }
-      for (index_t k = 0; k < height; k += K::rows)
-        for (index_t j = 0; j < all; j += K::columns) {
-          const index_t panels = std::min(K::panels, (all - j) / K::width);
-          for (index_t r = 0; r < K::rows; ++r) std::copy_n(block[k + r] + j, K::columns, tile + r * K::columns);
-          V.store(tile, i0 + k, j0 + j, panels);
-        }
+      X.pack(block, i, tall, i0, height, j0, all);
     }
   }
 }
 
-// Calls f(i, height, j, n, block) for rows i to i + height - 1, columns j to j + n - 1 of the first rows x cols numbers
-// of V, with block[k][c] that of row i + k and column j + c.
-template <tile_kernel K, class F>
-void for_each_unpacked_block(const packed_matrix<K>& V, index_t rows, index_t cols, F&& f) {
-  float block[rows_of_door][columns_of_door];
+// Calls f(i0, height, j0, n, block) for blocks of rows i0 on and columns j0 on of matrix i, or of its transpose.
+template <class F>
+void for_each_unpacked_block(const packed_operand& X, index_t i, bool transposed, F&& f) {
+  const index_t rows = transposed ? X.shape().cols : X.shape().rows,
+                cols = transposed ? X.shape().rows : X.shape().cols;
+  alignas(64) door_block block;
   for (index_t i0 = 0; i0 < rows; i0 += rows_of_door) {
     const index_t height = std::min(rows_of_door, rows - i0);
     for (index_t j0 = 0; j0 < cols; j0 += columns_of_door) {
       const index_t n = std::min(columns_of_door, cols - j0);
-      for (index_t j = 0; j < n; j += K::width)
-        for (index_t k = 0; k < height; ++k) {
-          const auto* const cells = V.right_at(i0 + k, j0 + j);
-          for (index_t c = 0; c < K::width; ++c) block[k][j + c] = K::number(cells[c], i0 + k);
-        }
+      X.unpack(block, i, transposed, i0, height, j0, n);
       f(i0, height, j0, n, block);
     }
   }
