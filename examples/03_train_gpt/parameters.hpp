@@ -52,8 +52,8 @@ struct named_block {
 // Standard deviations of the normal numbers that weights begin as. Gains begin at one.
 struct initial_deviations {
   double embedding = 0.1;
-  double matrix = 1;        // times 1 / sqrt(inputs), of all matrices but
-  double branch_end = 0;    // times 1 / sqrt(inputs), of output and down: at first a layer passes on what it gets
+  double matrix = 1;      // times 1 / sqrt(inputs), of all matrices but
+  double branch_end = 0;  // times 1 / sqrt(inputs), of output and down: at first a layer passes on what it gets
 };
 
 template <class Scalar>

@@ -9,8 +9,8 @@
 
 namespace normuon::bench {
 
-// How an iteration is asked for. The last has the one restart of public codes (Dao-AILab/gram-newton-schulz, for five steps
-// in bfloat16), which some spectra don't bear (docs/numerics.md).
+// How an iteration is asked for. The last has the one restart of public codes (Dao-AILab/gram-newton-schulz, for five
+// steps in bfloat16), which some spectra don't bear (docs/numerics.md).
 struct asked_form {
   std::string_view name;
   iteration_form form;

@@ -78,9 +78,8 @@ class plan {
   double& staged_ok(std::size_t parameter) { return staged[staged.size() - first.size() + parameter]; }
   double staged_ok(std::size_t parameter) const { return staged[staged.size() - first.size() + parameter]; }
   std::size_t workspace_bytes() const {
-    std::size_t bytes = 0;
-    for (const workspace<B>& w : workspaces) bytes += w.bytes;
-    return bytes;
+    return std::accumulate(workspaces.begin(), workspaces.end(), std::size_t{0},
+                           [](std::size_t sum, const workspace<B>& w) { return sum + w.bytes; });
   }
 
  private:

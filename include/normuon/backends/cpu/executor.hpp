@@ -1,5 +1,5 @@
-// What shares out numbered tasks among threads, and a pool that does. Which thread runs a task is not determined; what it
-// computes must not depend on that. Standard library only.
+// What shares out numbered tasks among threads, and a pool that does. Which thread runs a task is not determined; what
+// it computes must not depend on that. Standard library only.
 #ifndef NORMUON_BACKENDS_CPU_EXECUTOR_HPP
 #define NORMUON_BACKENDS_CPU_EXECUTOR_HPP
 
@@ -16,16 +16,16 @@
 
 namespace normuon {
 
-// size(): workers, at least 1. for_each(count, task): calls task(worker, i) once for each i = 0 to count - 1, with worker
-// below size() and never the same at once, and returns when all are done; what a task throws is rethrown.
+// size(): workers, at least 1. for_each(count, task): calls task(worker, i) once for each i = 0 to count - 1, with
+// worker below size() and never the same at once, and returns when all are done; what a task throws is rethrown.
 template <class E>
 concept executor = requires(E& e, const E& c, void (*task)(int, std::int64_t)) {
   { c.size() } -> std::same_as<int>;
   e.for_each(std::int64_t{}, task);
 };
 
-// The calling thread is worker 0; `threads - 1` more look out for work for a moment, then sleep until there is some. One
-// for_each at a time.
+// The calling thread is worker 0; `threads - 1` more look out for work for a moment, then sleep until there is some.
+// One for_each at a time.
 class thread_pool {
  public:
   // threads: at least 1, or 0 for as many as the machine runs at once.
@@ -81,8 +81,8 @@ class thread_pool {
  private:
   using call_type = void (*)(void*, int, std::int64_t);
 
-  // Looks for some 30 microseconds whether `happened`: longer than what lies between two products of a step, and about what
-  // it takes to fall asleep and be woken.
+  // Looks for some 30 microseconds whether `happened`: longer than what lies between two products of a step, and about
+  // what it takes to fall asleep and be woken.
   template <class Condition>
   static bool soon(const Condition& happened) {
     constexpr int looks = 500;

@@ -44,8 +44,8 @@ struct segment {
   }
 };
 
-// The segment converted into `buffer`; and reals written to it, each rounded once to its element type. Out of line: four
-// types for each of a pass's matrices would otherwise be compiled into every pass.
+// The segment converted into `buffer`; and reals written to it, each rounded once to its element type. Out of line:
+// four types for each of a pass's matrices would otherwise be compiled into every pass.
 template <class Real>
 [[gnu::noinline]] void convert_from(const segment& s, Real* buffer) {
   with_element_type(s.view.type, [&]<element T>(T) {

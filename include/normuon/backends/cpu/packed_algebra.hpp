@@ -95,8 +95,8 @@ class packed_algebra {
                             });
   }
 
-  // Calls f(row, first, n, d) for all chunks of D = diag(factor) X_i, or X_i diag(factor), as rows of the user's matrix;
-  // d holds n reals, each rounded once.
+  // Calls f(row, first, n, d) for all chunks of D = diag(factor) X_i, or X_i diag(factor), as rows of the user's
+  // matrix; d holds n reals, each rounded once.
   template <class Real, class F>
   void for_each_scaled_chunk(const operand& X, index_t i, bool tall, side neurons, const Real* factor, F&& f) const {
     const bool factor_by_row = (neurons == side::rows) != tall;

@@ -68,8 +68,9 @@ class packed_operand {
     return shape_.compute == compute_type::bfloat16 && K::depth == 1;
   }
 
-  // Rows i0 on and columns j0 on of matrix i, or of its transpose, from and to a block of height x n numbers. Sides of what
-  // is packed are whole panels. Out of line, so that what loops over blocks is compiled once and not for each kernel.
+  // Rows i0 on and columns j0 on of matrix i, or of its transpose, from and to a block of height x n numbers. Sides of
+  // what is packed are whole panels. Out of line, so that what loops over blocks is compiled once and not for each
+  // kernel.
   [[gnu::noinline]] void pack(const door_block& block, index_t i, bool transposed, index_t i0, index_t height,
                               index_t j0, index_t n) {
     with_kernel_of([&]<class K> {
