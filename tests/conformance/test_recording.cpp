@@ -12,21 +12,6 @@ using namespace normuon::test;
 
 namespace {
 
-// Eigen's products without the symmetric ones, which the recording backend does not have: they have other bits.
-struct general_products {
-  eigen_products products;
-
-  template <class T>
-  void reserve(index_t n, index_t k) {
-    products.reserve<T>(n, k);
-  }
-  template <class T>
-  void multiply(T* Y, index_t m, index_t n, index_t k, T alpha, const T* A, const T* B, bool transpose) {
-    products.multiply(Y, m, n, k, alpha, A, B, transpose);
-  }
-};
-using direct_backend = host_backend<float, general_products>;
-
 // Trains the mixed model in both optimizers; `between(step, model, optimizer)` may change what it likes before each
 // step.
 template <class Between>

@@ -133,7 +133,8 @@ TEST_CASE("a coefficient table that is unsafe for the iteration's type is refuse
   const auto input = small_case(3, 4, 1);
   check_refused(input, {"--set", "orthogonalizer=polar_express_1.01", "compute=bfloat16"},
                 "table 'polar_express_1.01' is unsafe for bfloat16: expected a margin of at least 0.0195312");
-  check_refused(input, {"--set", "form=gram", "compute=bfloat16"}, "table 'jordan' has no safe Gram form in bfloat16");
+  check_refused(input, {"--set", "orthogonalizer=polar_express_1.02", "form=gram", "compute=bfloat16"},
+                "table 'polar_express_1.02' has no safe Gram form in bfloat16");
 }
 
 TEST_CASE("missing and misshapen tensors are refused") {
