@@ -113,7 +113,7 @@ TEST_CASE("a worker's memory is the largest use of each of its buffers, and all 
   CHECK(bytes(planned({{0, 9, 6, 3}}, 1)) == XY(6, 9) + 2 * XY(6, 6) + 4 * 54);    // and Q Z: the Gram form
   CHECK(bytes(planned({{0, 6, 7, 9}}, 3)) == 3 * (XY(6, 7) + XY(6, 6) + 4 * 42));  // runs of 3
   // X, D and Q of a long matrix, A of a square one.
-  CHECK(bytes(planned({{0, 2, 90}, {0, 10, 10}, {0, 2, 90}}, 1)) == XY(2, 90) + XY(10, 10) + XY(2, 2) + 4 * 180);
+  CHECK(bytes(planned({{0, 2, 900}, {0, 40, 40}, {0, 2, 900}}, 1)) == XY(2, 900) + XY(40, 40) + XY(2, 2) + 4 * 1800);
 }
 
 TEST_CASE("where there are no more runs of matrices than workers, each has memory of its own, as much as it needs") {
