@@ -176,7 +176,8 @@ TEST_CASE("a batch of which one matrix overflows reports the norms of those that
 }
 
 TEST_CASE("a report says how each matrix is orthogonalized: in which type, in which form, and where that restarts") {
-  normuon_options wide, narrow = muon_options::jordan(), restarted;
+  normuon_options wide, narrow = muon_options::jordan(), restarted, polar;
+  polar.orthogonalizer.table = polar_express_102;
   narrow.orthogonalizer.compute = compute_type::bfloat16;
   restarted.orthogonalizer = {.table = polar_express_102, .form = iteration_form::gram, .restarts = restart_steps{2}};
   model<float> m({{"wide", wide, 4, 20},
@@ -184,7 +185,8 @@ TEST_CASE("a report says how each matrix is orthogonalized: in which type, in wh
                   {"narrow", narrow, 4, 20},
                   {"restarted", restarted, 5, 5, 2},
                   {"empty", wide, 0, 4},
-                  {"vector", adamw_options{}, 1, 9}});
+                  {"vector", adamw_options{}, 1, 9},
+                  {"plain", polar, 5, 5}});
   optimizer<eigen_backend> opt(eigen_backend({.threads = 1}));
   m.add_to(opt);
   opt.freeze("square");  // as it would be
@@ -203,6 +205,7 @@ TEST_CASE("a report says how each matrix is orthogonalized: in which type, in wh
   is(3, compute_type::float32, true, {2});
   CHECK(!all[4].iteration);
   CHECK(!all[5].iteration);
+  is(6, compute_type::float32, false, {});
 }
 
 TEST_CASE("outcomes have names") {
