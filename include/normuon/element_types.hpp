@@ -18,10 +18,11 @@ namespace normuon {
 constexpr float round_to_odd(double x) {
   const float nearest = static_cast<float>(x);
   const auto bits = std::bit_cast<std::uint32_t>(nearest);
-  const bool finite = (bits & 0x7f800000u) != 0x7f800000u;
-  if (!finite || static_cast<double>(nearest) == x || (bits & 1u) != 0) return nearest;
-  const bool too_large = (bits >> 31 != 0) != (static_cast<double>(nearest) > x);  // in magnitude; -0 is negative too
-  return std::bit_cast<float>(too_large ? bits - 1 : bits + 1);
+  const auto magnitude = [](double y) { return std::bit_cast<std::uint64_t>(y) & 0x7fffffffffffffffu; };
+  // No branch, so that loops become vector code. Of numbers with one sign the bits are ordered as the numbers are.
+  const std::uint32_t too_large = magnitude(nearest) > magnitude(x) ? 1 : 0;
+  const bool kept = (bits & 0x7f800000u) == 0x7f800000u || static_cast<double>(nearest) == x;
+  return std::bit_cast<float>(kept ? bits : (bits - too_large) | 1u);
 }
 
 // 8 exponent and 8 significant bits: the upper half of a float. Rounds to nearest, ties to even.
@@ -41,8 +42,9 @@ class bfloat16 {
 
  private:
   static constexpr std::uint16_t round(std::uint32_t x) {
-    if ((x & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>((x >> 16) | 0x0040u);  // a NaN stays one
-    return static_cast<std::uint16_t>((x + 0x7fffu + ((x >> 16) & 1u)) >> 16);
+    const std::uint32_t rounded = x + 0x7fffu + ((x >> 16) & 1u);
+    const bool is_nan = (x & 0x7fffffffu) > 0x7f800000u;  // stays one
+    return static_cast<std::uint16_t>((is_nan ? x | 0x00400000u : rounded) >> 16);
   }
   std::uint16_t bits_ = 0;
 };

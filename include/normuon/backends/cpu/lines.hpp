@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "normuon/backends/cpu/vectorized.hpp"
 #include "normuon/math/formulas.hpp"
 #include "normuon/matrix_view.hpp"
 
@@ -49,23 +50,27 @@ struct segment {
 template <class Real>
 [[gnu::noinline]] void convert_from(const segment& s, Real* buffer) {
   with_element_type(s.view.type, [&]<element T>(T) {
-    const T* from = s.start<T>();
-    const index_t step = s.step();
-    if (step == 1)
-      for (index_t k = 0; k < s.n; ++k) buffer[k] = static_cast<Real>(from[k]);
-    else
-      for (index_t k = 0; k < s.n; ++k) buffer[k] = static_cast<Real>(from[k * step]);
+    vectorized([&] {
+      const T* from = s.start<T>();
+      const index_t step = s.step();
+      if (step == 1)
+        for (index_t k = 0; k < s.n; ++k) buffer[k] = static_cast<Real>(from[k]);
+      else
+        for (index_t k = 0; k < s.n; ++k) buffer[k] = static_cast<Real>(from[k * step]);
+    });
   });
 }
 template <class Real>
 [[gnu::noinline]] void convert_to(const segment& s, const Real* from) {
   with_element_type(s.view.type, [&]<element T>(T) {
-    T* to = s.start<T>();
-    const index_t step = s.step();
-    if (step == 1)
-      for (index_t k = 0; k < s.n; ++k) to[k] = static_cast<T>(from[k]);
-    else
-      for (index_t k = 0; k < s.n; ++k) to[k * step] = static_cast<T>(from[k]);
+    vectorized([&] {
+      T* to = s.start<T>();
+      const index_t step = s.step();
+      if (step == 1)
+        for (index_t k = 0; k < s.n; ++k) to[k] = static_cast<T>(from[k]);
+      else
+        for (index_t k = 0; k < s.n; ++k) to[k * step] = static_cast<T>(from[k]);
+    });
   });
 }
 

@@ -8,6 +8,7 @@
 #include "normuon/backends/cpu/host_memory.hpp"
 #include "normuon/backends/cpu/lines.hpp"
 #include "normuon/backends/cpu/packed_products.hpp"
+#include "normuon/backends/cpu/vectorized.hpp"
 
 namespace normuon {
 
@@ -86,13 +87,16 @@ class packed_operand {
   }
   [[gnu::noinline]] void unpack(door_block& block, index_t i, bool transposed, index_t i0, index_t height, index_t j0,
                                 index_t n) const {
-    with_kernel_of([&]<class K> {
-      const packed_matrix<K> M = matrix<K>(i), V = transposed ? M.transposed() : M;
-      for (index_t j = 0; j < n; j += K::width)
-        for (index_t k = 0; k < height; ++k) {
-          const auto* const cells = V.right_at(i0 + k, j0 + j);
-          for (index_t c = 0; c < K::width; ++c) block[k][j + c] = K::number(cells[c], i0 + k);
-        }
+    vectorized([&] {
+      with_kernel_of([&]<class K> {
+        const packed_matrix<K> M = matrix<K>(i), V = transposed ? M.transposed() : M;
+        for (index_t j = 0; j < n; j += K::width)
+          for (index_t k = 0; k < height; k += K::depth) {
+            const auto* const cells = V.right_at(i0 + k, j0 + j);
+            for (index_t d = 0; d < K::depth; ++d)
+              for (index_t c = 0; c < K::width; ++c) block[k + d][j + c] = K::number(cells[c], d);
+          }
+      });
     });
   }
 
