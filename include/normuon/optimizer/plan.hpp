@@ -201,7 +201,6 @@ class plan {
     return static_cast<int>(shapes.size()) - 1;
   }
 
-  // Cuts each bank into runs. Newton-Schulz costs s^2 (2 l + s), short side s, long side l; a pass a few per element.
   void cut_runs(B& b, const std::vector<group>& groups, std::size_t limit) {
     const auto same_bank = [&](std::size_t i, std::size_t k) {
       return group_of[i] == group_of[k] && (shape_of[i] < 0 || (W[i].rows == W[k].rows && W[i].cols == W[k].cols));
@@ -212,9 +211,8 @@ class plan {
       const index_t length = run_length(b, groups, i, limit);
       for (; i < end; i += static_cast<std::size_t>(runs.back().count)) {
         const index_t taken = std::min(length, static_cast<index_t>(end - i));
-        const auto [s, l] = std::minmax({static_cast<double>(W[i].rows), static_cast<double>(W[i].cols)});  // by value
-        const double cost = shape_of[i] < 0 ? s * l : s * s * (2 * l + s);
-        runs.push_back({group_of[i], shape_of[i], static_cast<index_t>(i), taken, cost * static_cast<double>(taken)});
+        const double cost = cost_of(shape_of[i] >= 0, W[i].rows, W[i].cols) * static_cast<double>(taken);
+        runs.push_back({group_of[i], shape_of[i], static_cast<index_t>(i), taken, cost});
       }
     }
     std::stable_sort(runs.begin(), runs.end(), [](const run& a, const run& c) { return a.cost > c.cost; });
@@ -226,19 +224,21 @@ class plan {
     std::size_t shareable = 0;
     for (const run& a : runs) {
       costs.push_back(a.cost);
-      if (a.shape < 0 || shareable + 1 != costs.size()) continue;
-      const matrix_plan& p = shapes[static_cast<std::size_t>(a.shape)];
-      const auto [s, l] = std::minmax(p.factors.rows, p.factors.cols);
-      if (b.shares({s, l, a.count, p.iteration.compute})) ++shareable;
+      const matrix_view& w = W[static_cast<std::size_t>(a.first)];
+      const auto [s, l] = std::minmax(w.rows, w.cols);
+      if (shareable + 1 == costs.size() && b.shares({s, l, a.count, compute_of(a.shape)})) ++shareable;
     }
     return runs_to_share(costs, shareable, normuon::workers(b));
   }
 
+  compute_type compute_of(int shape) const {
+    return shape < 0 ? B::default_compute() : shapes[static_cast<std::size_t>(shape)].iteration.compute;
+  }
+
   index_t run_length(B& b, const std::vector<group>& groups, std::size_t i, std::size_t limit) const {
     const auto [s, l] = std::minmax(W[i].rows, W[i].cols);
-    if (shape_of[i] < 0) return std::max<index_t>(1, b.run_length({s, l, 1, B::default_compute()}));
-    const compute_type compute = shapes[static_cast<std::size_t>(shape_of[i])].iteration.compute;
-    const index_t wanted = std::max<index_t>(1, b.run_length({s, l, 1, compute}));
+    const index_t wanted = std::max<index_t>(1, b.run_length({s, l, 1, compute_of(shape_of[i])}));
+    if (shape_of[i] < 0) return wanted;
     const auto one = sum(run_bytes(b, groups, {group_of[i], shape_of[i], 0, 1, 0}));
     if (limit == 0 || one == 0) return wanted;
     return static_cast<index_t>(std::clamp<std::size_t>(limit / one, 1, static_cast<std::size_t>(wanted)));
@@ -263,7 +263,7 @@ class plan {
   // Any worker may take any run. Where there are no more runs of matrices than workers, each run has a workspace of its
   // own; otherwise each worker has one, for all runs.
   void make_workspaces(B& b, const std::vector<group>& groups) {
-    const auto workers = static_cast<std::ptrdiff_t>(normuon::workers(b));
+    const std::ptrdiff_t workers = normuon::workers(b);
     if (std::count_if(runs.begin(), runs.end(), [](const run& a) { return a.shape >= 0; }) > workers) {
       for (std::ptrdiff_t worker = 0; worker < workers; ++worker) workspaces.push_back(workspace_for(b, groups, runs));
       return;

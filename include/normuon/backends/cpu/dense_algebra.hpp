@@ -44,9 +44,11 @@ class dense_algebra {
     else products_.template reserve<float>(shape.cols, shape.rows);
   }
 
+  void begin_load(operand&) {}
+
   template <class Real>
-  void load(operand& X, index_t i, const matrix_view& U, double unit, double factor) {
-    X.with_stored_type([&]<class T>(T) { load_matrix<Real, T>(X, i, U, unit, factor); });
+  void load(operand& X, index_t i, const matrix_view& U, const band& rows, double unit, double factor) {
+    X.with_stored_type([&]<class T>(T) { load_rows<Real, T>(X, i, U, rows, unit, factor); });
   }
 
   void clear(operand& X, index_t i) {
@@ -82,15 +84,17 @@ class dense_algebra {
   }
 
   template <class Real>
-  void mean_squares(Real* r, const operand& X, index_t i, side neurons) const {
-    X.with_stored_type([&]<class T>(T) { mean_squares_of<Real, T>(r, X, i, neurons); });
+  void mean_squares(Real* r, const operand& X, index_t i, side neurons, const band& lines) const {
+    X.with_stored_type([&]<class T>(T) { mean_squares_of<Real, T>(r, X, i, neurons, lines); });
   }
 
-  // Calls f(row, first, n, d) for all chunks of D = diag(factor) X_i, or X_i diag(factor), as rows of the user's
-  // matrix; d holds n reals, each rounded once.
+  // Calls f(row, first, n, d) for all chunks of a band of D = diag(factor) X_i, or X_i diag(factor), as rows of the
+  // user's matrix; d holds n reals, each rounded once.
   template <class Real, class F>
-  void for_each_scaled_chunk(const operand& X, index_t i, bool tall, side neurons, const Real* factor, F&& f) const {
-    X.with_stored_type([&]<class T>(T) { normuon::for_each_scaled_chunk<Real, T>(X, i, tall, neurons, factor, f); });
+  void for_each_scaled_chunk(const operand& X, index_t i, bool tall, side neurons, const Real* factor, const band& rows,
+                             F&& f) const {
+    X.with_stored_type(
+        [&]<class T>(T) { normuon::for_each_scaled_chunk<Real, T>(X, i, tall, neurons, factor, rows, f); });
   }
 
  private:

@@ -4,6 +4,7 @@
 #define NORMUON_BACKENDS_CPU_DENSE_OPERAND_HPP
 
 #include "normuon/backend.hpp"
+#include "normuon/backends/cpu/bands.hpp"
 #include "normuon/backends/cpu/host_memory.hpp"
 #include "normuon/backends/cpu/lines.hpp"
 
@@ -52,34 +53,54 @@ struct scaled_norm {
   double norm, unit;
 };
 
+// The largest magnitude in U.
+inline double largest_in(const matrix_view& U) {
+  const line_order order = line_order::of_rows(U);
+  chunk<double> buffer;
+  double most = 0;
+  for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
+    const double* u = read<double>({U, order, line, first, n}, buffer);
+    for (index_t k = 0; k < n; ++k) most = std::max(most, std::abs(u[k]));
+  });
+  return most;
+}
+
+// The sum of the squares in unit * U, by rows whatever the strides are: they don't change the bits.
 template <class Real>
-scaled_norm norm_of(const matrix_view& U) {
-  const line_order order = line_order::of_rows(U);  // by rows whatever the strides are: they don't change the bits
+double sum_of_squares(const matrix_view& U, Real unit) {
+  const line_order order = line_order::of_rows(U);
   chunk<Real> buffer, scaled;
-  Real unit = 1;
-  if constexpr (std::is_same_v<Real, double>) {  // the square of a float is in range as a double
-    double most = 0;
-    for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
-      const double* u = read<double>({U, order, line, first, n}, buffer);
-      for (index_t k = 0; k < n; ++k) most = std::max(most, std::abs(u[k]));
-    });
-    if (most > 0 && is_finite(most)) unit = std::ldexp(1.0, -std::clamp(std::ilogb(most), -1000, 1000));
-  }
   ordered_sum squares;
   for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
     const Real* u = read<Real>({U, order, line, first, n}, buffer);
     for (index_t k = 0; k < n; ++k) scaled[k] = unit * u[k];
     squares.add_squares(scaled, n);
   });
-  return {std::sqrt(squares.value()), static_cast<double>(unit)};
+  return squares.value();
+}
+
+template <class Real, class Lanes>
+scaled_norm norm_of(Lanes& lanes, const matrix_view& U) {
+  Real unit = 1;
+  if constexpr (std::is_same_v<Real, double>) {  // the square of a float is in range as a double
+    std::array<double, bands::most> largest = {};
+    for_each_band(lanes, U.rows,
+                  [&](const band& b, index_t k) { largest[static_cast<std::size_t>(k)] = largest_in(part(U, b)); });
+    const double most = *std::max_element(largest.begin(), largest.end());
+    if (most > 0 && is_finite(most)) unit = std::ldexp(1.0, -std::clamp(std::ilogb(most), -1000, 1000));
+  }
+  const double squares =
+      sum_over_bands(lanes, U.rows, [&](const band& b) { return sum_of_squares<Real>(part(U, b), unit); });
+  return {std::sqrt(squares), static_cast<double>(unit)};
 }
 
 // Rows of a matrix that are moved together between row order and column order: a cache line of floats.
 inline constexpr index_t block_rows = 16;
 
-// X_i <- factor * (unit * U), transposed where U is tall.
+// Rows of X_i <- those of factor * (unit * U), transposed where U is tall.
 template <class Real, class T>
-void load_matrix(const dense_operand& X, index_t i, const matrix_view& U, double unit, double factor) {
+void load_rows(const dense_operand& X, index_t i, const matrix_view& U, const band& rows_of_u, double unit,
+               double factor) {
   T* const to = X.matrix<T>(i);
   const index_t s = X.shape().rows;
   const compute_type compute = X.shape().compute;
@@ -87,8 +108,8 @@ void load_matrix(const dense_operand& X, index_t i, const matrix_view& U, double
   const line_order order = line_order::of_rows(U);
   chunk<Real> buffers[block_rows];
   const Real* rows[block_rows];
-  for (index_t i0 = 0; i0 < U.rows; i0 += block_rows) {
-    const index_t height = std::min(block_rows, U.rows - i0);
+  for (index_t i0 = rows_of_u.first; i0 < rows_of_u.end; i0 += block_rows) {
+    const index_t height = std::min(block_rows, rows_of_u.end - i0);
     for (index_t j0 = 0; j0 < U.cols; j0 += chunk_length) {
       const index_t n = std::min(chunk_length, U.cols - j0);
       for (index_t k = 0; k < height; ++k) rows[k] = read<Real>({U, order, i0 + k, j0, n}, buffers[k]);
@@ -102,21 +123,22 @@ void load_matrix(const dense_operand& X, index_t i, const matrix_view& U, double
   }
 }
 
-// Calls f(row, first, n, d) for all chunks of D = diag(factor) X_i, or X_i diag(factor), as rows of the user's matrix;
-// d holds n reals, each rounded once.
+// Calls f(row, first, n, d) for all chunks of a band of D = diag(factor) X_i, or X_i diag(factor), as rows of the user's
+// matrix; d holds n reals, each rounded once.
 template <class Real, class T, class F>
-void for_each_scaled_chunk(const dense_operand& X, index_t i, bool tall, side neurons, const Real* factor, F&& f) {
+void for_each_scaled_chunk(const dense_operand& X, index_t i, bool tall, side neurons, const Real* factor,
+                           const band& rows, F&& f) {
   const T* const from = X.matrix<T>(i);
   const index_t s = X.shape().rows, l = X.shape().cols;
-  const index_t user_rows = tall ? l : s, user_cols = tall ? s : l;
+  const index_t user_cols = tall ? s : l;
   const bool factor_by_row = (neurons == side::rows) != tall;
   const auto leave = [&](T x, index_t row, index_t col) {
     using wide = std::common_type_t<T, Real>;
     return static_cast<Real>(static_cast<wide>(factor[factor_by_row ? row : col]) * static_cast<wide>(x));
   };
   chunk<Real> d[block_rows];
-  for (index_t i0 = 0; i0 < user_rows; i0 += block_rows) {
-    const index_t height = std::min(block_rows, user_rows - i0);
+  for (index_t i0 = rows.first; i0 < rows.end; i0 += block_rows) {
+    const index_t height = std::min(block_rows, rows.end - i0);
     for (index_t j0 = 0; j0 < user_cols; j0 += chunk_length) {
       const index_t n = std::min(chunk_length, user_cols - j0);
       if (tall)
@@ -130,21 +152,21 @@ void for_each_scaled_chunk(const dense_operand& X, index_t i, bool tall, side ne
   }
 }
 
-// r_k <- the mean square of line k of X_i, summed in order in double.
+// r_k <- the mean square of line k of X_i, for a band of lines, summed in order in double.
 template <class Real, class T>
-void mean_squares_of(Real* r, const dense_operand& X, index_t i, side neurons) {
+void mean_squares_of(Real* r, const dense_operand& X, index_t i, side neurons, const band& lines) {
   const T* const x = X.matrix<T>(i);
   const index_t s = X.shape().rows, l = X.shape().cols;
   if (neurons == side::cols) {
-    for (index_t k = 0; k < l; ++k) {
+    for (index_t k = lines.first; k < lines.end; ++k) {
       ordered_sum squares;
       squares.add_squares(x + k * s, s);
       r[k] = static_cast<Real>(squares.value() / static_cast<double>(s));
     }
     return;
   }
-  for (index_t k0 = 0; k0 < s; k0 += block_rows) {
-    const index_t height = std::min(block_rows, s - k0);
+  for (index_t k0 = lines.first; k0 < lines.end; k0 += block_rows) {
+    const index_t height = std::min(block_rows, lines.end - k0);
     double sums[block_rows] = {};
     for (index_t j = 0; j < l; ++j)
       for (index_t k = 0; k < height; ++k) sums[k] = ordered_sum::add_square(sums[k], x[j * s + k0 + k]);

@@ -5,8 +5,8 @@
 
 #include <vector>
 
+#include "normuon/backends/cpu/bands.hpp"
 #include "normuon/backends/cpu/dense_algebra.hpp"
-#include "normuon/backends/cpu/executor.hpp"
 #include "normuon/backends/cpu/passes.hpp"
 #include "normuon/backends/cpu/vectorized.hpp"
 
@@ -14,9 +14,9 @@ namespace normuon {
 
 // What computes the products, and keeps the operands: dense_algebra.hpp, or packed_algebra.hpp, which is faster.
 // bytes(shape): of an operand. shares(shape): products are given to all lanes. resize(X, shape): see the concept.
-// reserve(shape): memory for products with such operands. load, clear, multiply, add_identity, mean_squares,
-// for_each_scaled_chunk: as in dense_algebra.hpp. `lanes` may share out the work of one product: lanes.for_each(count,
-// task).
+// reserve(shape): memory for products with such operands. begin_load(X): all matrices of X are loaded or cleared next.
+// load, clear, multiply, add_identity, mean_squares, for_each_scaled_chunk: as in dense_algebra.hpp; those that take a
+// band are called for several bands at once. `lanes` may share out the work of one product: lanes.for_each(count, task).
 template <class A>
 concept host_algebra =
     std::copyable<A> && std::constructible_from<A, const cpu_options&> &&
@@ -26,24 +26,12 @@ concept host_algebra =
       { a.kernel_path(compute_type{}) } -> std::same_as<std::string_view>;
       a.resize(X, shape);
       a.reserve(shape);
-      a.template load<float>(X, index_t{}, U, double{}, double{});
+      a.begin_load(X);
+      a.template load<float>(X, index_t{}, U, band{}, double{}, double{});
       a.clear(X, index_t{});
       a.add_identity(X, double{});
-      a.template mean_squares<float>(r, X, index_t{}, side{});
+      a.template mean_squares<float>(r, X, index_t{}, side{}, band{});
     };
-
-// What shares out the work of one product: an executor's workers, or the caller alone.
-template <executor Executor>
-struct lanes {
-  Executor* threads = nullptr;
-
-  template <class Task>
-  void for_each(index_t count, Task&& task) {
-    if (threads) threads->for_each(count, [&](int, index_t i) { task(i); });
-    else
-      for (index_t i = 0; i < count; ++i) task(i);
-  }
-};
 
 template <class Algebra>
 concept has_symmetric_products = requires(Algebra& a, lanes<thread_pool>& l, typename Algebra::operand& Y) {
@@ -96,35 +84,46 @@ class basic_host_backend {
   void sync() {}
 
   void all_finite(flags ok, views G, number scale) {
-    for_each_held(ok, G.size(), [&](std::size_t i) {
-      if (!normuon::all_finite(G[i], as_real(scale))) *ok[i] = 0;
-    });
+    for (std::size_t i = 0; i < G.size(); ++i) {
+      if (!goes(ok, i)) continue;
+      const double bad = sum_over_bands(lanes_, G[i].rows, [&](const band& b) {
+        return normuon::all_finite(part(G[i], b), as_real(scale)) ? 0.0 : 1.0;
+      });
+      if (bad != 0) *ok[i] = 0;
+    }
   }
 
   void count(slots counters, flags ok) {
-    for_each_held(ok, counters.size(), [&](std::size_t i) { *counters[i] += 1; });
+    for (std::size_t i = 0; i < counters.size(); ++i)
+      if (goes(ok, i)) *counters[i] += 1;
   }
 
   void blend(views out, number x, views A, number y, views B, flags ok) {
-    for_each_held(ok, out.size(), [&](std::size_t i) { normuon::blend(out[i], as_real(x), A[i], as_real(y), B[i]); });
+    for_each_held(ok, out, [&](std::size_t i, const band& b) {
+      normuon::blend(part(out[i], b), as_real(x), part(A[i], b), as_real(y), part(B[i], b));
+    });
   }
 
   void momentum(views M, views U, views G, number keep, number take, flags ok) {
-    for_each_held(ok, M.size(),
-                  [&](std::size_t i) { normuon::momentum(M[i], U[i], G[i], as_real(keep), as_real(take)); });
+    for_each_held(ok, M, [&](std::size_t i, const band& b) {
+      normuon::momentum(part(M[i], b), part(U[i], b), part(G[i], b), as_real(keep), as_real(take));
+    });
   }
 
   void load(operand& X, views U, const norm_formula& formula, slots norms, flags ok, flags sound) {
+    algebra_.begin_load(X);
     for (std::size_t i = 0; i < U.size(); ++i) {
-      const bool go = ok.empty() || *ok[i] != 0;
-      scaled_norm norm{0, 1};
-      if (go) vectorized([&] { norm = norm_of<Real>(U[i]); });
+      const bool go = goes(ok, i);
+      const scaled_norm norm = go ? norm_of<Real>(lanes_, U[i]) : scaled_norm{0, 1};
       const bool enters = go && (sound.empty() || is_finite(norm.norm));
       if (go) *norms[i] = norm.norm / norm.unit;
       if (!sound.empty()) *sound[i] = enters ? 1 : 0;
       const auto matrix = static_cast<index_t>(i);
       const double factor = inverse_norm(norm.norm, norm.unit, formula);
-      if (enters) vectorized([&] { algebra_.template load<Real>(X, matrix, U[i], norm.unit, factor); });
+      if (enters)
+        for_each_band(lanes_, U[i].rows, [&](const band& b, index_t) {
+          algebra_.template load<Real>(X, matrix, U[i], b, norm.unit, factor);
+        });
       else algebra_.clear(X, matrix);
     }
   }
@@ -155,50 +154,57 @@ class basic_host_backend {
   }
 
   void mean_squares(vectors<Real> r, const operand& X, side neurons) {
-    for_each_held({}, r.data.size(), [&](std::size_t i) {
-      algebra_.template mean_squares<Real>(r.data[i], X, static_cast<index_t>(i), neurons);
-    });
+    for (std::size_t i = 0; i < r.data.size(); ++i)
+      for_each_band(lanes_, r.length, [&](const band& lines, index_t) {
+        algebra_.template mean_squares<Real>(r.data[i], X, static_cast<index_t>(i), neurons, lines);
+      });
   }
 
   void factors(vectors<Real> v, vectors<Real> f, vectors<Real> r, number beta2, const factor_formula& formula,
                flags ok) {
-    for_each_held(ok, f.data.size(), [&](std::size_t i) {
-      normuon::factors(v.data.empty() ? nullptr : v.data[i], f.data[i], r.data[i], f.length, *beta2, formula);
-    });
+    for (std::size_t i = 0; i < f.data.size(); ++i)
+      if (goes(ok, i))
+        vectorized([&] {
+          normuon::factors(v.data.empty() ? nullptr : v.data[i], f.data[i], r.data[i], f.length, *beta2, formula);
+        });
   }
 
   void store_scaled(views D, vectors<Real> f, const operand& X, side neurons, flags ok) {
-    for_each_held(ok, D.size(), [&](std::size_t i) {
+    for_each_held(ok, D, [&](std::size_t i, const band& b) {
       const line_order order = line_order::of_rows(D[i]);
-      for_each_scaled_chunk(D[i], f.data[i], X, i, neurons, [&](index_t row, index_t first, index_t n, const Real* d) {
-        normuon::write<Real>({D[i], order, row, first, n}, d);
-      });
+      for_each_scaled_chunk(D[i], f.data[i], X, i, neurons, b,
+                            [&](index_t row, index_t first, index_t n, const Real* d) {
+                              normuon::write<Real>({D[i], order, row, first, n}, d);
+                            });
     });
   }
 
   void apply(views out, views W, views D, number rate, number decay, const update_formula& formula, flags ok) {
-    for_each_written(out, formula, ok, [&](std::size_t i) {
-      normuon::apply(out[i], W[i], D[i], as_real(rate), as_real(decay), formula);
+    for_each_written(out, formula, ok, [&](std::size_t i, const band& b) {
+      normuon::apply(part(out[i], b), part(W[i], b), part(D[i], b), as_real(rate), as_real(decay), formula);
     });
   }
 
   void neuron_step(views out, views W, vectors<Real> f, const operand& X, side neurons, number rate, number decay,
                    const update_formula& formula, flags ok) {
-    for_each_written(out, formula, ok, [&](std::size_t i) {
+    for_each_written(out, formula, ok, [&](std::size_t i, const band& b) {
       chunk<Real> w_buffer, result;
       const line_order order = line_order::of_rows(W[i]);
       const Real r = as_real(rate), c = as_real(decay);
-      for_each_scaled_chunk(W[i], f.data[i], X, i, neurons, [&](index_t row, index_t first, index_t n, const Real* d) {
-        const Real* w = normuon::read<Real>({W[i], order, row, first, n}, w_buffer);
-        for (index_t k = 0; k < n; ++k) result[k] = updated(w[k], d[k], r, c, formula);
-        normuon::write<Real>({out[i], order, row, first, n}, result);
-      });
+      for_each_scaled_chunk(W[i], f.data[i], X, i, neurons, b,
+                            [&](index_t row, index_t first, index_t n, const Real* d) {
+                              const Real* w = normuon::read<Real>({W[i], order, row, first, n}, w_buffer);
+                              for (index_t k = 0; k < n; ++k) result[k] = updated(w[k], d[k], r, c, formula);
+                              normuon::write<Real>({out[i], order, row, first, n}, result);
+                            });
     });
   }
 
   void adamw(views out, views W, views M, views V, views G, slots counters, const adamw_numbers& k, double epsilon,
              const update_formula& formula, slots norms, flags ok) {
-    for_each_written(out, formula, ok, [&](std::size_t i) {
+    write_zeros_where_held(out, formula, ok);
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      if (!goes(ok, i)) continue;
       const auto steps = static_cast<std::uint64_t>(*counters[i]);
       const adamw_step<Real> step{.beta1 = *k.beta1,
                                   .beta2 = *k.beta2,
@@ -208,8 +214,11 @@ class basic_host_backend {
                                   .epsilon = Real(epsilon),
                                   .rate = as_real(k.rate),
                                   .decay = as_real(k.decay)};
-      *norms[i] = normuon::adamw(out[i], W[i], M[i], V[i], G[i], step, formula);
-    });
+      *norms[i] = std::sqrt(sum_over_bands(lanes_, W[i].rows, [&](const band& b) {
+        return normuon::adamw(part(out[i], b), part(W[i], b), part(M[i], b), part(V[i], b), part(G[i], b), step,
+                              formula);
+      }));
+    }
   }
 
   int workers() const { return lanes_.threads ? lanes_.threads->size() : 1; }
@@ -234,24 +243,29 @@ class basic_host_backend {
   static Real as_real(number x) { return static_cast<Real>(*x); }
   static bool goes(flags ok, std::size_t i) { return ok.empty() || *ok[i] != 0; }
 
+  // Calls f(i, band) for all bands of the matrices that go.
   template <class F>
-  static void for_each_held(flags ok, std::size_t count, F&& f) {
-    for (std::size_t i = 0; i < count; ++i)
-      if (goes(ok, i)) vectorized([&] { f(i); });
+  void for_each_held(flags ok, views matrices, F&& f) {
+    for (std::size_t i = 0; i < matrices.size(); ++i)
+      if (goes(ok, i)) for_each_band(lanes_, matrices[i].rows, [&](const band& b, index_t) { f(i, b); });
   }
 
   // The same for what is written: a change that is held back is zero.
   template <class F>
-  static void for_each_written(views out, const update_formula& formula, flags ok, F&& f) {
+  void for_each_written(views out, const update_formula& formula, flags ok, F&& f) {
+    write_zeros_where_held(out, formula, ok);
+    for_each_held(ok, out, f);
+  }
+  static void write_zeros_where_held(views out, const update_formula& formula, flags ok) {
     for (std::size_t i = 0; i < out.size(); ++i)
-      if (goes(ok, i)) vectorized([&] { f(i); });
-      else if (formula.write == write_form::change) write_zeros<Real>(out[i]);
+      if (!goes(ok, i) && formula.write == write_form::change) write_zeros<Real>(out[i]);
   }
 
   template <class F>
   void for_each_scaled_chunk(const matrix_view& user, const Real* f, const operand& X, std::size_t i, side neurons,
-                             F&& call) {
-    algebra_.template for_each_scaled_chunk<Real>(X, static_cast<index_t>(i), user.rows > user.cols, neurons, f, call);
+                             const band& rows, F&& call) {
+    algebra_.template for_each_scaled_chunk<Real>(X, static_cast<index_t>(i), user.rows > user.cols, neurons, f, rows,
+                                                  call);
   }
 
   Algebra algebra_;

@@ -39,10 +39,15 @@ class mixed_algebra {
     if (!packs(shape)) dense_.reserve(shape);
   }
 
+  void begin_load(operand& X) {
+    if (X.is_packed) packed_.begin_load(X.packed);
+    else dense_.begin_load(X.dense);
+  }
+
   template <class Real>
-  void load(operand& X, index_t i, const matrix_view& U, double unit, double factor) {
-    if (X.is_packed) packed_.template load<Real>(X.packed, i, U, unit, factor);
-    else dense_.template load<Real>(X.dense, i, U, unit, factor);
+  void load(operand& X, index_t i, const matrix_view& U, const band& rows, double unit, double factor) {
+    if (X.is_packed) packed_.template load<Real>(X.packed, i, U, rows, unit, factor);
+    else dense_.template load<Real>(X.dense, i, U, rows, unit, factor);
   }
 
   void clear(operand& X, index_t i) {
@@ -71,15 +76,16 @@ class mixed_algebra {
   }
 
   template <class Real>
-  void mean_squares(Real* r, const operand& X, index_t i, side neurons) const {
-    if (X.is_packed) packed_.template mean_squares<Real>(r, X.packed, i, neurons);
-    else dense_.template mean_squares<Real>(r, X.dense, i, neurons);
+  void mean_squares(Real* r, const operand& X, index_t i, side neurons, const band& lines) const {
+    if (X.is_packed) packed_.template mean_squares<Real>(r, X.packed, i, neurons, lines);
+    else dense_.template mean_squares<Real>(r, X.dense, i, neurons, lines);
   }
 
   template <class Real, class F>
-  void for_each_scaled_chunk(const operand& X, index_t i, bool tall, side neurons, const Real* factor, F&& f) const {
-    if (X.is_packed) packed_.template for_each_scaled_chunk<Real>(X.packed, i, tall, neurons, factor, f);
-    else dense_.template for_each_scaled_chunk<Real>(X.dense, i, tall, neurons, factor, f);
+  void for_each_scaled_chunk(const operand& X, index_t i, bool tall, side neurons, const Real* factor, const band& rows,
+                             F&& f) const {
+    if (X.is_packed) packed_.template for_each_scaled_chunk<Real>(X.packed, i, tall, neurons, factor, rows, f);
+    else dense_.template for_each_scaled_chunk<Real>(X.dense, i, tall, neurons, factor, rows, f);
   }
 
  private:

@@ -21,14 +21,14 @@ class packed_algebra {
   void resize(operand& X, const operand_shape& shape) { X.resize(shape, path_); }
   void reserve(const operand_shape&) {}
 
+  void begin_load(operand& X) { X.set_symmetric(false); }
+
   template <class Real>
-  void load(operand& X, index_t i, const matrix_view& U, double unit, double factor) {
-    X.set_symmetric(false);
-    load_matrix<Real>(X, i, U, unit, factor);
+  void load(operand& X, index_t i, const matrix_view& U, const band& rows, double unit, double factor) {
+    load_rows<Real>(X, i, U, rows, unit, factor);
   }
 
   void clear(operand& X, index_t i) {
-    X.set_symmetric(false);
     X.with_kernel_of([&]<class K> { std::fill_n(X.matrix<K>(i).right, X.cells<K>(), typename K::cell{}); });
   }
 
@@ -80,11 +80,11 @@ class packed_algebra {
   }
 
   template <class Real>
-  void mean_squares(Real* r, const operand& X, index_t i, side neurons) const {
+  void mean_squares(Real* r, const operand& X, index_t i, side neurons, const band& lines) const {
     const bool across = neurons == side::cols;
     const index_t length = across ? X.shape().rows : X.shape().cols;
     ordered_sum sums[rows_of_door];
-    for_each_unpacked_block(X, i, across,
+    for_each_unpacked_block(X, i, across, lines,
                             [&](index_t i0, index_t height, index_t j0, index_t n, const door_block& block) {
                               for (index_t k = 0; k < height; ++k) {
                                 if (j0 == 0) sums[k] = {};
@@ -95,13 +95,14 @@ class packed_algebra {
                             });
   }
 
-  // Calls f(row, first, n, d) for all chunks of D = diag(factor) X_i, or X_i diag(factor), as rows of the user's
-  // matrix; d holds n reals, each rounded once.
+  // Calls f(row, first, n, d) for all chunks of a band of D = diag(factor) X_i, or X_i diag(factor), as rows of the
+  // user's matrix; d holds n reals, each rounded once.
   template <class Real, class F>
-  void for_each_scaled_chunk(const operand& X, index_t i, bool tall, side neurons, const Real* factor, F&& f) const {
+  void for_each_scaled_chunk(const operand& X, index_t i, bool tall, side neurons, const Real* factor, const band& rows,
+                             F&& f) const {
     const bool factor_by_row = (neurons == side::rows) != tall;
     Real d[columns_of_door];
-    for_each_unpacked_block(X, i, tall,
+    for_each_unpacked_block(X, i, tall, rows,
                             [&](index_t i0, index_t height, index_t j0, index_t n, const door_block& block) {
                               for (index_t k = 0; k < height; ++k) {
                                 if (factor_by_row)

@@ -4,6 +4,7 @@
 #define NORMUON_BACKENDS_CPU_PACKED_OPERAND_HPP
 
 #include "normuon/backend.hpp"
+#include "normuon/backends/cpu/bands.hpp"
 #include "normuon/backends/cpu/dispatch.hpp"
 #include "normuon/backends/cpu/host_memory.hpp"
 #include "normuon/backends/cpu/lines.hpp"
@@ -13,7 +14,7 @@
 namespace normuon {
 
 // Rows of a matrix that enter or leave together, and columns of it: whole tiles of every kernel.
-inline constexpr index_t rows_of_door = 32, columns_of_door = 192;
+inline constexpr index_t rows_of_door = bands::door, columns_of_door = 192;
 using door_block = float[rows_of_door][columns_of_door];
 
 class packed_operand {
@@ -120,15 +121,16 @@ class packed_operand {
   bool symmetric_ = false;
 };
 
-// Matrix i <- factor * (unit * U), transposed where U is tall.
+// Rows of matrix i <- those of factor * (unit * U), transposed where U is tall. The last ones bring the zeros around it.
 template <class Real>
-void load_matrix(packed_operand& X, index_t i, const matrix_view& U, double unit, double factor) {
+void load_rows(packed_operand& X, index_t i, const matrix_view& U, const band& rows_of_u, double unit, double factor) {
   const bool narrow = X.shape().compute == compute_type::bfloat16, tall = U.rows > U.cols;
-  const index_t rows = round_up(U.rows, X.panel()), cols = round_up(U.cols, X.panel());
+  const index_t rows = rows_of_u.end == U.rows ? round_up(U.rows, X.panel()) : rows_of_u.end;
+  const index_t cols = round_up(U.cols, X.panel());
   const line_order order = line_order::of_rows(U);
   chunk<Real> buffer;
   alignas(64) door_block block;
-  for (index_t i0 = 0; i0 < rows; i0 += rows_of_door) {
+  for (index_t i0 = rows_of_u.first; i0 < rows; i0 += rows_of_door) {
     const index_t height = std::min(rows_of_door, rows - i0);
     for (index_t j0 = 0; j0 < cols; j0 += columns_of_door) {
       const index_t all = std::min(columns_of_door, cols - j0), n = std::clamp<index_t>(U.cols - j0, 0, all);
@@ -149,14 +151,14 @@ void load_matrix(packed_operand& X, index_t i, const matrix_view& U, double unit
   }
 }
 
-// Calls f(i0, height, j0, n, block) for blocks of rows i0 on and columns j0 on of matrix i, or of its transpose.
+// Calls f(i0, height, j0, n, block) for blocks of rows i0 on and columns j0 on of a band of matrix i, or of its
+// transpose.
 template <class F>
-void for_each_unpacked_block(const packed_operand& X, index_t i, bool transposed, F&& f) {
-  const index_t rows = transposed ? X.shape().cols : X.shape().rows,
-                cols = transposed ? X.shape().rows : X.shape().cols;
+void for_each_unpacked_block(const packed_operand& X, index_t i, bool transposed, const band& rows, F&& f) {
+  const index_t cols = transposed ? X.shape().rows : X.shape().cols;
   alignas(64) door_block block;
-  for (index_t i0 = 0; i0 < rows; i0 += rows_of_door) {
-    const index_t height = std::min(rows_of_door, rows - i0);
+  for (index_t i0 = rows.first; i0 < rows.end; i0 += rows_of_door) {
+    const index_t height = std::min(rows_of_door, rows.end - i0);
     for (index_t j0 = 0; j0 < cols; j0 += columns_of_door) {
       const index_t n = std::min(columns_of_door, cols - j0);
       X.unpack(block, i, transposed, i0, height, j0, n);

@@ -107,7 +107,7 @@ struct adamw_step {
   Real correction1, correction2, gradient_scale, epsilon, rate, decay;
 };
 
-// One AdamW step of a matrix; returns the Frobenius norm of its direction.
+// One AdamW step of a matrix; returns the sum of the squares of its direction.
 template <class Real>
 double adamw(const matrix_view& out, const matrix_view& W, const matrix_view& M, const matrix_view& V,
              const matrix_view& G, const adamw_step<Real>& s, const update_formula& formula) {
@@ -133,7 +133,7 @@ double adamw(const matrix_view& out, const matrix_view& W, const matrix_view& M,
     write<Real>({out, order, line, first, n}, new_w);
     squares.add_squares(d, n);
   });
-  return std::sqrt(squares.value());
+  return squares.value();
 }
 
 // v and f of one matrix's neurons, from their mean squares r (see `factors` of the concept). `v` null: no second

@@ -1,0 +1,73 @@
+// How a pass over one matrix is shared out: in bands of rows, by the matrix's shape alone, so that sums have the same
+// order and bits on any number of threads.
+#ifndef NORMUON_BACKENDS_CPU_BANDS_HPP
+#define NORMUON_BACKENDS_CPU_BANDS_HPP
+
+#include <algorithm>
+#include <array>
+#include <numeric>
+
+#include "normuon/backends/cpu/executor.hpp"
+#include "normuon/backends/cpu/vectorized.hpp"
+#include "normuon/matrix_view.hpp"
+
+namespace normuon {
+
+// What shares out the work on one matrix: an executor's workers, or the caller alone.
+template <executor Executor>
+struct lanes {
+  Executor* threads = nullptr;
+
+  template <class Task>
+  void for_each(index_t count, Task&& task) {
+    if (threads) threads->for_each(count, [&](int, index_t i) { task(i); });
+    else
+      for (index_t i = 0; i < count; ++i) task(i);
+  }
+};
+
+// Rows first to end - 1.
+struct band {
+  index_t first = 0, end = 0;
+};
+
+// The bands of a matrix: whole blocks of every operand's doors, enough for a pass to be worth a thread's while.
+struct bands {
+  static constexpr index_t most = 64, door = 32, least = 3 * door;
+
+  explicit bands(index_t all_rows)
+      : rows(all_rows), height(std::max(least, (all_rows + most * door - 1) / (most * door) * door)) {}
+
+  index_t count() const { return (rows + height - 1) / height; }
+  band operator[](index_t k) const { return {k * height, std::min(rows, (k + 1) * height)}; }
+
+  index_t rows, height;
+};
+
+// Those rows of a matrix.
+inline matrix_view part(const matrix_view& v, const band& rows) {
+  matrix_view p = v;
+  p.rows = rows.end - rows.first;
+  if (v.data)
+    p.data = static_cast<std::byte*>(v.data) + rows.first * v.row_stride * static_cast<index_t>(size_of(v.type));
+  return p;
+}
+
+// Calls f(band, k) for every band k of so many rows, at once or not.
+template <class Lanes, class F>
+void for_each_band(Lanes& lanes, index_t rows, F&& f) {
+  const bands all(rows);
+  lanes.for_each(all.count(), [&](index_t k) { vectorized([&] { f(all[k], k); }); });
+}
+
+// The sum of f(band) over all bands, in their order.
+template <class Lanes, class F>
+double sum_over_bands(Lanes& lanes, index_t rows, F&& f) {
+  std::array<double, bands::most> sums = {};
+  for_each_band(lanes, rows, [&](const band& b, index_t k) { sums[static_cast<std::size_t>(k)] = f(b); });
+  return std::accumulate(sums.begin(), sums.end(), 0.0);
+}
+
+}  // namespace normuon
+
+#endif
