@@ -10,15 +10,15 @@ int main() {
 
   normuon::optimizer<normuon::eigen_backend> opt;
   const auto group = opt.add_group(normuon::normuon_options{.weight_decay = 0.01});
-  opt.add_parameter(group, "A", normuon::column_major(A.data(), 24, 16), normuon::column_major(grad_A.data(), 24, 16));
-  opt.add_parameter(group, "B", normuon::column_major(B.data(), 32, 24), normuon::column_major(grad_B.data(), 32, 24));
+  opt.add_parameter(group, "A", normuon::view_of(A), normuon::view_of(grad_A));
+  opt.add_parameter(group, "B", normuon::view_of(B), normuon::view_of(grad_B));
 
   for (int step = 0; step <= 200; ++step) {
     const Eigen::MatrixXf error = B * A - target;
     if (step % 40 == 0) std::cout << "step " << step << "  loss " << error.squaredNorm() / 2 << '\n';
     grad_A = B.transpose() * error;
     grad_B = error * A.transpose();
-    opt.set_learning_rate(normuon::linear{0.1, 0, 200}(step));
+    opt.set_learning_rate(group, normuon::linear{0.1, 0, 200}(step));
     opt.step();
   }
 }

@@ -54,7 +54,7 @@ int main() {
     }
     if (step == 0) first = loss;
     if (step % 80 == 0) std::printf("step %3d  loss %.4f\n", step, static_cast<double>(loss));
-    opt.set_learning_rate(normuon::cosine{0.1, 0, 400}(step));
+    opt.set_learning_rate(group, normuon::cosine{0.1, 0, 400}(step));
     opt.step();
   }
   return loss < first / 4 ? 0 : 1;

@@ -53,6 +53,6 @@ configure() {
 
 # build DIR [TARGET...]: everything without a target. A person sees ninja count; in a log there is one line.
 build() {
-  say "building, which takes minutes the first time"
+  if [ -f "$1/.ninja_log" ]; then say "building"; else say "building, which takes minutes the first time"; fi
   if [ -t 1 ]; then ninja -C "$@"; else quietly "$1/ninja.log" ninja -C "$@"; fi
 }

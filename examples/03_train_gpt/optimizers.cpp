@@ -43,6 +43,7 @@ model_optimizer::model_optimizer(method m, const recipe& r, parameters<float>& w
 void model_optimizer::step(double factor) {
   optimizer_.set_learning_rate(hidden_, learning_rate(factor));
   optimizer_.set_learning_rate(others_, factor * recipe_.other_learning_rate);
+  // In this order: where the norm is NaN the scale is 1, and the step holds back the parameter that has the NaN.
   optimizer_.set_gradient_scale(std::min(1.0, recipe_.clip_norm / norm_of(gradient_)));
   optimizer_.step();
 }

@@ -53,7 +53,8 @@ std::string sample_text(const parameters<float>& weights, const shape& s, const 
 training_run train(const corpus& text, const shape& s, const recipe& r, method m, std::uint64_t seed, workers& team,
                    const std::function<void(const step_record&)>& watch) {
   const auto context = static_cast<std::size_t>(s.context);
-  const windows few = even_windows(text.validation, 64, context), many = even_windows(text.validation, 512, context);
+  const windows few = even_windows(text.validation, few_windows, context);
+  const windows many = even_windows(text.validation, many_windows, context);
   const normuon::warm_up schedule{normuon::cosine{1, 0.1, r.steps}, r.steps / 20};
 
   parameters<float> weights(s), gradient(s);

@@ -15,21 +15,22 @@ struct step_record {
   double seconds = 0;  // spent on training until then, evaluation left out
   double learning_rate = 0;
   std::optional<double> training_loss = {};    // of this step's batch, before the step
-  std::optional<double> validation_loss = {};  // after the step, on 64 windows; every fifth step
+  std::optional<double> validation_loss = {};  // after the step, on few windows; every fifth step
 };
 
 struct training_run {
   gpt::method method;
   std::uint64_t seed;
   std::vector<step_record> steps = {};
-  double final_validation_loss = 0;  // on 512 windows
+  double final_validation_loss = 0;  // on many windows
   double optimizer_ms = 0;           // of a step: the median
   std::size_t state_bytes = 0;
   std::string sample = {};
 };
 
 constexpr std::size_t sequences_per_step = 32;
-constexpr int evaluation_interval = 5;  // steps
+constexpr int evaluation_interval = 5;                       // steps
+constexpr std::size_t few_windows = 64, many_windows = 512;  // of validation text
 constexpr int sample_length = 300;
 constexpr double sample_temperature = 0.8;
 

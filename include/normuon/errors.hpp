@@ -7,6 +7,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 namespace normuon {
 
@@ -20,6 +21,12 @@ enum class error_code {
   poisoned,    // an earlier step failed in the middle; import state to go on
   file,        // a file is malformed, or can't be read or written
 };
+
+constexpr std::string_view name_of(error_code code) {
+  constexpr std::string_view names[] = {"option", "parameter", "gradient", "non-finite",
+                                        "state",  "backend",   "poisoned", "file"};
+  return names[static_cast<std::size_t>(code)];
+}
 
 class error : public std::runtime_error {
  public:

@@ -68,7 +68,9 @@ constexpr matrix_ref<T> in_by_out(T* data, index_t in, index_t out) {
   return {data, out, in, 1, out, 1, 0};
 }
 
-// A bias, gain or any other vector of `count` numbers: a 1 x count matrix, for elementwise rules such as AdamW.
+// A bias, gain or any other vector of `count` numbers: a 1 x count matrix, for elementwise rules such as AdamW. Keep it
+// out of matrix rules, which would take it for one neuron: NorMuon moves that by an RMS of 0.2 lr however small its
+// gradient is.
 template <class T>
 constexpr matrix_ref<T> vector(T* data, index_t count) {
   return {data, 1, count, count, 1, 1, 0};

@@ -58,7 +58,9 @@ inline route propose_route(const named_shape& p) {
   if (sides < 2) return elements("a vector or scalar");
   if (any_word({"embed", "embedding", "embeddings", "emb", "embd", "wte", "wpe"}))
     return elements("an embedding, by its name");
-  if (any_word({"head", "classifier", "unembed"})) return elements("an output head, by its name");
+  // The head of Llama and llama.cpp; deeper down `output` names the end of a branch.
+  const bool is_output = p.name == "output.weight" || p.name == "output";
+  if (is_output || any_word({"head", "classifier", "unembed"})) return elements("an output head, by its name");
   if (any_word({"norm", "ln", "layernorm", "rmsnorm", "bias"})) return elements("a norm or a bias, by its name");
   if (p.shape.size() == 2) return {p, route_to::matrix_rule, "a matrix"};
   if (p.shape.size() == 3 && !any_word({"conv", "conv1d"})) return {p, route_to::matrix_rule, "a batch of matrices"};

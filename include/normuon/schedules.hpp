@@ -1,5 +1,5 @@
 // Schedules: callables that map a step, counted from 0, to a number. For a trainer to call before `step()`:
-//   opt.set_learning_rate(schedule(step)).  Standard library only.
+//   opt.set_learning_rate(group, schedule(step)).  Standard library only.
 #ifndef NORMUON_SCHEDULES_HPP
 #define NORMUON_SCHEDULES_HPP
 

@@ -16,7 +16,7 @@ namespace normuon::test {
 using any_options = std::variant<normuon_options, muon_options, adamw_options>;
 
 struct named_rule {
-  const char* name;
+  std::string name;  // doctest prints a char pointer as an address
   any_options options;
 
   bool is_matrix_rule() const { return !std::holds_alternative<adamw_options>(options); }

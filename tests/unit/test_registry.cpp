@@ -25,11 +25,12 @@ TEST_CASE("parameters that can't be taken are refused, by name") {
   refuses("a", batched(row_major(w.data(), 3, 2), 2, 0), fine_gradient, error_code::parameter, "a stride of 0");
   refuses("a", row_major(w.data(), index_t{1} << 32, index_t{1} << 31), fine_gradient, error_code::parameter,
           "fit 64 bits", "4294967296 x 2147483648");
-  refuses("a", fine, row_major(g.data(), 4, 3), error_code::gradient, "gradient of 'a'", "1 of 3 x 4", "1 of 4 x 3");
-  refuses("a", fine, batched(row_major(g.data(), 3, 4), 2, 12), error_code::gradient, "1 of 3 x 4", "2 of 3 x 4");
+  refuses("a", fine, row_major(g.data(), 4, 3), error_code::gradient, "gradient of 'a'", "expected 3 x 4, got 4 x 3");
+  refuses("a", fine, batched(row_major(g.data(), 3, 4), 2, 12), error_code::gradient, "expected 3 x 4, got 2 of 3 x 4");
   refuses("a", fine, row_major(static_cast<float*>(nullptr), 3, 4), error_code::gradient, "gradient of 'a'", "null");
-  refuses("a", row_major(wide.data(), 3, 4), fine_gradient, error_code::parameter, "weight of 'a'", "float64");
-  refuses("a", fine, row_major(wide.data(), 3, 4), error_code::gradient, "gradient of 'a'", "float64");
+  refuses("a", row_major(wide.data(), 3, 4), fine_gradient, error_code::parameter, "weight of 'a'",
+          "expected one of float32, bfloat16, float16, got float64");
+  refuses("a", fine, row_major(wide.data(), 3, 4), error_code::gradient, "gradient of 'a'", "got float64");
   CHECK(t.refused([&] { t.opt.add_parameter(group_id{9}, "a", fine); }).is(error_code::option, "0 to 6", "9"));
 }
 
@@ -52,6 +53,28 @@ TEST_CASE("a weight that begins where another parameter's does is refused: tied 
   for (const char* name : {"nothing", "nothing else"})  // no elements, so none are shared
     t.opt.add_parameter(group_id{0}, name, row_major(tall.weight.data(), 0, 5));
   t.opt.step();
+}
+
+TEST_CASE("a gradient that begins where its weight does is refused, when it is added and when it is bound") {
+  trained_model t;
+  std::vector<float> w(12);
+  const auto view = row_major(w.data(), 3, 4);
+  const char* const why = "expected memory of its own, got that of the weight";
+  CHECK(t.refused([&] {
+           t.opt.add_parameter(group_id{0}, "own", view, view);
+         }).is(error_code::gradient, "gradient of 'own'", why));
+  auto& tall = t.m.parameters[1];
+  CHECK(t.refused([&] {
+           t.opt.bind_gradient("tall", row_major<const float>(tall.weight.data(), 12, 5));
+         }).is(error_code::gradient, "gradient of 'tall'", why));
+  t.opt.add_parameter(group_id{0}, "nothing", view.row_block(0, 0), view.row_block(0, 0));  // so nothing is shared
+  t.opt.step();
+}
+
+TEST_CASE("without a group there is none to name") {
+  optimizer<eigen_backend> opt(eigen_backend({.threads = 1}));
+  const auto act = [&] { opt.set_learning_rate(group_id{0}, 1); };
+  CHECK(refusal_of(act).is(error_code::option, "expected a group that was added, got 0, and there is none yet"));
 }
 
 TEST_CASE("bindings of another shape, and of names that are not there, are refused") {

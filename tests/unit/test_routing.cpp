@@ -20,7 +20,7 @@ TEST_CASE("hidden weights, experts and convolutions go to a matrix rule") {
   CHECK(rule_of("layer2.conv1.weight", {64, 64, 3, 3}) == route_to::matrix_rule);
   CHECK(rule_of("encoder.conv1d.weight", {64, 80, 3}) == route_to::matrix_rule);
   CHECK(reason_of("moe.experts.w1", {8, 512, 128}) == "a batch of matrices");
-  for (const char* name : {"encoder.conv1d.weight", "conv1.weight", "encoder.conv12", "conv1d_2"})
+  for (const std::string name : {"encoder.conv1d.weight", "conv1.weight", "encoder.conv12", "conv1d_2"})
     CHECK_MESSAGE(reason_of(name, {64, 80, 3}) == "a convolution, one row per output channel", name);
 }
 
@@ -33,9 +33,10 @@ TEST_CASE("vectors and scalars go to AdamW, however many sides of length 1 they 
 }
 
 TEST_CASE("embeddings, heads and norms go to AdamW although they are matrices") {
-  for (const char* name : {"wte.weight", "transformer.wpe", "tok_embed", "model.embeddings.word", "lm_head.weight",
-                           "classifier", "unembed", "ln_f", "blocks.3.norm.weight", "q_bias", "RMSNorm.scale", "Head",
-                           "token_embd.weight", "position_embd.weight", "emb2", "norm1.weight", "head0"})
+  for (const std::string name :
+       {"wte.weight", "transformer.wpe", "tok_embed", "model.embeddings.word", "lm_head.weight", "classifier",
+        "unembed", "ln_f", "blocks.3.norm.weight", "q_bias", "RMSNorm.scale", "Head", "token_embd.weight",
+        "position_embd.weight", "emb2", "norm1.weight", "head0", "output.weight", "output"})
     CHECK_MESSAGE(rule_of(name, {64, 128}) == route_to::adamw, name);
 }
 
@@ -43,6 +44,9 @@ TEST_CASE("a word counts only as a whole word") {
   CHECK(rule_of("overhead.weight", {64, 64}) == route_to::matrix_rule);
   CHECK(rule_of("headless", {64, 64}) == route_to::matrix_rule);
   CHECK(rule_of("normal_map", {64, 64}) == route_to::matrix_rule);
+  for (const std::string end_of_a_branch :
+       {"layer0.output", "blk.0.attn_output.weight", "encoder.0.output.dense.weight"})
+    CHECK_MESSAGE(rule_of(end_of_a_branch, {64, 64}) == route_to::matrix_rule, end_of_a_branch);
   CHECK(has_word("a.head", "head"));
   CHECK(has_word("head_0", "head"));
   CHECK(has_word("HEAD", "head"));

@@ -7,6 +7,7 @@
 
 #include "normuon/backends/cpu/host_backend.hpp"
 #include "normuon/backends/cpu/mixed_algebra.hpp"
+#include "normuon/backends/eigen_view.hpp"
 
 namespace normuon {
 

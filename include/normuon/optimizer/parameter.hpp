@@ -56,6 +56,22 @@ struct bound_matrix {
   index_t elements() const { return batch * first.rows * first.cols; }
 };
 
+// For messages: "3 x 4", or "2 of 3 x 4" where it is no single matrix.
+inline std::string sizes_of(const bound_matrix& m) {
+  const std::string one = std::to_string(m.first.rows) + " x " + std::to_string(m.first.cols);
+  return m.batch == 1 ? one : std::to_string(m.batch) + " of " + one;
+}
+
+// For messages: the types of weights and gradients that a backend takes.
+template <tensor_backend B>
+std::string types_taken_by() {
+  std::string list;
+  for (const element_type type :
+       {element_type::float64, element_type::float32, element_type::bfloat16, element_type::float16})
+    if (B::takes(type)) list += (list.empty() ? "" : ", ") + std::string(name_of(type));
+  return list;
+}
+
 // What a view is bound as: a word for messages, the error of a view that can't be taken, and whether a step writes it.
 struct binding_kind {
   std::string_view what;
@@ -70,12 +86,11 @@ inline constexpr binding_kind weight_binding{"weight", error_code::parameter, tr
 inline void validate_view(const std::string& name, const binding_kind& as, const bound_matrix& m) {
   const auto refuse = [&](const auto&... why) { fail(as.code, as.what, " of '", name, "': ", why...); };
   const matrix_view& v = m.first;
-  if (v.rows < 0 || v.cols < 0 || m.batch < 0)
-    refuse("expected sizes >= 0, got ", m.batch, " of ", v.rows, " x ", v.cols);
+  if (v.rows < 0 || v.cols < 0 || m.batch < 0) refuse("expected sizes >= 0, got ", sizes_of(m));
   index_t elements = 0, bytes = 0;
   if (__builtin_mul_overflow(v.rows, v.cols, &elements) || __builtin_mul_overflow(elements, m.batch, &elements) ||
       __builtin_mul_overflow(elements, index_t{16}, &bytes))
-    refuse("expected sizes that fit 64 bits, got ", m.batch, " of ", v.rows, " x ", v.cols);
+    refuse("expected sizes that fit 64 bits, got ", sizes_of(m));
   if (elements == 0) return;
   if (v.data == nullptr) refuse("expected memory for ", elements, " elements, got a null pointer");
   if (as.written &&

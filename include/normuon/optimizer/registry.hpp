@@ -22,7 +22,8 @@ class registry {
   group_id add_group(const muon_options& o, group_factors factors = {}) { return add_matrix_group(o, "muon", factors); }
   group_id add_group(const adamw_options& o, group_factors factors = {}) { return push_group({o, "adamw", factors}); }
 
-  // The numbers of a group that may change from step to step; one of all groups at once. Throws as add_group.
+  // The numbers of a group that may change from step to step. Without a group, the rate of all of them: each has it
+  // times its own factor, AdamW's groups too, whose rates are rarely those of a matrix rule. Throws as add_group.
   void set_learning_rate(double x) {
     validate_not_negative("learning_rate", x);
     const auto set_to_x = [x](const group& g) {
@@ -40,7 +41,8 @@ class registry {
   void set_momentum(group_id id, double x) { set(id, &normuon_options::momentum, &adamw_options::momentum, x); }
   void set_beta2(group_id id, double x) { set(id, &normuon_options::beta2, &adamw_options::beta2, x); }
 
-  // Gradients are `scale` times what is bound, from now on: 1 / loss scale, or the factor of a clipped norm.
+  // Gradients are `scale` times what is bound, from now on: 1 / loss scale, or the factor of a clipped norm. Write that
+  // as min(1.0, most / norm), in this order: where the norm is NaN it is 1, and the step finds the NaN.
   void set_gradient_scale(double scale) {
     validate_not_negative("gradient_scale", scale);
     validate_fits<typename Backend::real>("gradient_scale", scale);
@@ -48,8 +50,9 @@ class registry {
   }
 
   // Adds a parameter with zero state. Weight: rows are neurons, every matrix of a batch is a matrix of its own. Throws
-  // where the name is taken or empty, a view can't be walked, its type is not one that the backend takes, or the weight
-  // begins where another's does: tied weights are one parameter, whose gradient is the sum of theirs.
+  // where the name is taken or empty, a view can't be walked, its type is not one that the backend takes, the gradient
+  // begins where the weight does, or the weight where another's does: tied weights are one parameter, whose gradient is
+  // the sum of theirs.
   template <class T>
   void add_parameter(group_id id, std::string name, matrix_ref<T> weight) {
     static_assert(!std::is_const_v<T>, "a weight must be writable");
@@ -78,7 +81,8 @@ class registry {
   void freeze(std::string_view name) { parameters_[index_of(name)].frozen = true; }
   void unfreeze(std::string_view name) { parameters_[index_of(name)].frozen = false; }
 
-  // Binds other memory of the same shape. An unbound gradient is absent: the parameter is not moved.
+  // Binds other memory of the same shape, checked as add_parameter does, but for other parameters' memory. Where both
+  // move, bind the weight first. An unbound gradient is absent: the parameter is not moved.
   template <class T>
   void bind_weight(std::string_view name, matrix_ref<T> weight) {
     static_assert(!std::is_const_v<T>, "a weight must be writable");
@@ -174,6 +178,8 @@ class registry {
 
   group& group_at(group_id id) {
     const int i = static_cast<int>(id);
+    if (groups_.empty())
+      fail(error_code::option, "expected a group that was added, got ", i, ", and there is none yet");
     if (i < 0 || static_cast<std::size_t>(i) >= groups_.size())
       fail(error_code::option, "expected a group of 0 to ", static_cast<std::ptrdiff_t>(groups_.size()) - 1, ", got ",
            i);
@@ -228,15 +234,18 @@ class registry {
     planned_ = false;
   }
 
-  // Throws where `m` can't be walked, is of a type that the backend does not take, or has not the weight's shape.
+  // Throws where `m` can't be walked, is of a type that the backend does not take, has not the weight's shape, or is
+  // what a step reads and begins where the weight does, which it writes.
   void validate_binding(const parameter<Backend>& p, const binding_kind& as, const bound_matrix& m) const {
     validate_view(p.name, as, m);
     const auto refuse = [&](const auto&... why) { fail(as.code, as.what, " of '", p.name, "': ", why...); };
-    if (!Backend::takes(m.first.type)) refuse("this backend does not take ", name_of(m.first.type));
+    if (!Backend::takes(m.first.type))
+      refuse("expected one of ", types_taken_by<Backend>(), ", got ", name_of(m.first.type));
     const bound_matrix& w = p.weight;
     if (m.first.rows != w.first.rows || m.first.cols != w.first.cols || m.batch != w.batch)
-      refuse("expected ", w.batch, " of ", w.first.rows, " x ", w.first.cols, ", got ", m.batch, " of ", m.first.rows,
-             " x ", m.first.cols);
+      refuse("expected ", sizes_of(w), ", got ", sizes_of(m));
+    if (!as.written && m.elements() != 0 && m.first.data == w.first.data)
+      refuse("expected memory of its own, got that of the weight");
   }
   void bind(std::string_view name, bound_matrix parameter<Backend>::*member, const binding_kind& as,
             const bound_matrix& m) {

@@ -33,8 +33,10 @@ void multiply_is_a_product(B& b) {
             const index_t m = shape.m, n = shape.n, k = shape.k;
             const bool transpose = shape.transpose;
             const extent of_y{m, n}, of_b = transpose ? extent{n, k} : extent{k, n};
-            INFO(name_of(compute), ", ", m, " x ", n, " of depth ", k, transpose ? ", transposed" : "", ", alpha ",
-                 alpha, ", beta ", beta, in_place ? ", in place" : "");
+            // Strings, because doctest prints a char pointer as an address.
+            const std::string turned = transpose ? ", transposed" : "", where = in_place ? ", in place" : "";
+            INFO(name_of(compute), ", ", m, " x ", n, " of depth ", k, turned, ", alpha ", alpha, ", beta ", beta,
+                 where);
             const auto X = operand_of(b, random_run({m, k}, count, 1), compute);
             const auto Z = operand_of(b, random_run(of_b, count, 2), compute);
             const std::vector<matrix> a = contents(b, X, {m, k}, count), c = contents(b, Z, of_b, count);
