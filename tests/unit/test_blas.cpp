@@ -41,7 +41,8 @@ TEST_CASE_TEMPLATE("BLAS adds alpha A B, or alpha A B^T, to Y", T, float, double
     }
 }
 
-// A A^T is BLAS's syrk, a product of different matrices is cut into gemms.
+// Symmetric products: A A^T ('s'), which is BLAS's syrk, A B^T ('t'), and A A of an antisymmetric A ('n'), which A A^T is
+// not. These two are cut into gemms.
 TEST_CASE_TEMPLATE("BLAS adds the lower triangle of a product, and next to nothing above it", T, float, double) {
   random_source random(2);
   blas_products products;
@@ -50,12 +51,12 @@ TEST_CASE_TEMPLATE("BLAS adds the lower triangle of a product, and next to nothi
       CAPTURE(n);
       CAPTURE(form);
       const index_t k = form == 'n' ? n : 37;
-      const matrix A = whole_numbers(random, n, k);
-      const matrix S = combined(1, A, 1, form == 'n' ? transposed(A) : A);  // symmetric where A S is to be
-      const matrix left = form == 'n' ? S : A, right = form == 'n' ? S : transposed(A);
-      const std::vector<T> a = column_major_of<T>(left);
-      const std::vector<T> b = column_major_of<T>(form == 't' ? A : left);
-      const matrix Y = whole_numbers(random, n, n), expected = combined(1, Y, -2, product(left, right));
+      matrix A = whole_numbers(random, n, k), B = A;
+      if (form == 'n') A = B = combined(1, A, -1, transposed(A));
+      if (form == 't') B = filled(n, k, [&](index_t i, index_t j) { return static_cast<double>(j % 5) * A(i, j); });
+      const std::vector<T> a = column_major_of<T>(A), b = column_major_of<T>(B);
+      const matrix product_of_them = product(A, form == 'n' ? B : transposed(B));
+      const matrix Y = whole_numbers(random, n, n), expected = combined(1, Y, -2, product_of_them);
       std::vector<T> y = column_major_of<T>(Y);
       products.multiply_lower(y.data(), n, k, T(-2), a.data(), form == 't' ? b.data() : a.data(), form != 'n');
       index_t wrong = 0, above = 0;
