@@ -41,8 +41,8 @@ TEST_CASE_TEMPLATE("BLAS adds alpha A B, or alpha A B^T, to Y", T, float, double
     }
 }
 
-// Symmetric products: A A^T ('s'), which is BLAS's syrk, A B^T ('t'), and A A of an antisymmetric A ('n'), which A A^T is
-// not. These two are cut into gemms.
+// Symmetric products: A A^T ('s'), which is BLAS's syrk, A B^T ('t'), and A A of an antisymmetric A ('n'), which is
+// not A A^T. These two are cut into gemms.
 TEST_CASE_TEMPLATE("BLAS adds the lower triangle of a product, and next to nothing above it", T, float, double) {
   random_source random(2);
   blas_products products;
