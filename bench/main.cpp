@@ -27,6 +27,9 @@ int run(int argc, char** argv) {
   if (argc == 2 && std::string_view(argv[1]) == "--list_models") return print_models(), 0;
   register_eigen(settings);
   register_eigen64(settings);
+#ifdef NORMUON_HAS_BLAS
+  register_blas(settings);
+#endif
   register_plain(settings);
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;

@@ -3,6 +3,7 @@
 #include <variant>
 
 #include "support/golden.hpp"
+#include "support/host_backends.hpp"
 #include "support/single_matrix.hpp"
 #include "support/tolerance.hpp"
 
@@ -103,12 +104,13 @@ bool has_expectation(const golden_case& c, std::size_t k, norm_guard guard) {
          (last || guard == norm_guard::as_published || !c.has("noeps.W." + std::to_string(c.step_count() - 1)));
 }
 
+template <tensor_backend B>
 void check_in_double(norm_guard guard) {
   const std::vector<golden_case> all = trajectories();
   CHECK(all.size() == 93);
   for (const golden_case& c : all) {
     CAPTURE(c.file);
-    const trajectory t = follow<eigen_backend64>(c, guard);
+    const trajectory t = follow<B>(c, guard);
     // The golden vectors' own authors agree to 1.1e-14; the rest is room for any order of sums
     // (tests/golden/README.md).
     const double most = 1e-10;
@@ -123,19 +125,23 @@ void check_in_double(norm_guard guard) {
 
 }  // namespace
 
-TEST_CASE("every published trajectory is met in double, with the epsilons that its code adds to the norm") {
-  check_in_double(norm_guard::as_published);
+TEST_CASE_TEMPLATE_DEFINE(
+    "every published trajectory is met in double, with the epsilons that its code adds to the norm", B, with_epsilons) {
+  check_in_double<B>(norm_guard::as_published);
 }
+TEST_CASE_TEMPLATE_APPLY(with_epsilons, host_backends64);
 
-TEST_CASE("without these epsilons every trajectory is that of a scale-free rule") {
-  check_in_double(norm_guard::exact);
+TEST_CASE_TEMPLATE_DEFINE("without these epsilons every trajectory is that of a scale-free rule", B, without_epsilons) {
+  check_in_double<B>(norm_guard::exact);
 }
+TEST_CASE_TEMPLATE_APPLY(without_epsilons, host_backends64);
 
-TEST_CASE("every published trajectory is met in float within what rounding can do") {
+TEST_CASE_TEMPLATE_DEFINE("every published trajectory is met in float within what rounding can do", B,
+                          trajectory_in_float) {
   for (const norm_guard guard : {norm_guard::as_published, norm_guard::exact})
     for (const golden_case& c : trajectories()) {
       CAPTURE(c.file);
-      const trajectory t = follow<eigen_backend>(c, guard);
+      const trajectory t = follow<B>(c, guard);
       const auto steps = static_cast<double>(t.W.size());
       const double elementwise = steps * tolerance<float>::elementwise;
       // Of an update: a rounding of X grows by at most the table's slope (see iteration_tolerance), and normalising the
@@ -159,6 +165,7 @@ TEST_CASE("every published trajectory is met in float within what rounding can d
       if (c.has("v")) CHECK(relative_error(t.v, expected(c, "v", guard).values) <= 2 * update);  // v is a square
     }
 }
+TEST_CASE_TEMPLATE_APPLY(trajectory_in_float, host_backends);
 
 TEST_CASE("each preset is what its public code does") {
   for (const auto& preset : presets) {

@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include "support/golden.hpp"
+#include "support/host_backends.hpp"
 #include "support/single_matrix.hpp"
 #include "support/tolerance.hpp"
 
@@ -21,7 +22,7 @@ double published_tolerance(int input) { return input < 8 ? 1e-11 : 1e-9; }
 
 }  // namespace
 
-TEST_CASE("every published orthogonalizer is met in double by the plain form") {
+TEST_CASE_TEMPLATE_DEFINE("every published orthogonalizer is met in double by the plain form", B, plain_form) {
   const golden_case c = load_golden("orthogonalizers.safetensors");
   for (const coefficient_table* table : tables)
     for (int i = 0; i < inputs; ++i) {
@@ -29,12 +30,13 @@ TEST_CASE("every published orthogonalizer is met in double by the plain form") {
       CAPTURE(i);
       const matrix U = as_matrix(c.tensor("X." + std::to_string(i)));
       const golden_tensor& expected = c.tensor(std::string(table->name) + "." + std::to_string(i));
-      const matrix O = orthogonalized<eigen_backend64>(U, {.table = *table, .form = iteration_form::plain});
+      const matrix O = orthogonalized<B>(U, {.table = *table, .form = iteration_form::plain});
       CHECK(relative_error(O.values, expected.values) <= published_tolerance(i));
     }
 }
+TEST_CASE_TEMPLATE_APPLY(plain_form, host_backends64);
 
-TEST_CASE("the published Gram form is met in double, restarted before step 2") {
+TEST_CASE_TEMPLATE_DEFINE("the published Gram form is met in double, restarted before step 2", B, published_gram_form) {
   const golden_case c = load_golden("orthogonalizers.safetensors");
   for (int i = 0; i < inputs; ++i) {
     CAPTURE(i);
@@ -42,13 +44,13 @@ TEST_CASE("the published Gram form is met in double, restarted before step 2") {
     const golden_tensor& expected = c.tensor("polar_express_dao_gram." + std::to_string(i));
     const iteration_form form =
         U.rows == U.cols ? iteration_form::plain : iteration_form::gram;  // as that code decides
-    const matrix O =
-        orthogonalized<eigen_backend64>(U, {.table = polar_express_dao, .form = form, .restarts = restart_steps{2}});
+    const matrix O = orthogonalized<B>(U, {.table = polar_express_dao, .form = form, .restarts = restart_steps{2}});
     CHECK(relative_error(O.values, expected.values) <= published_tolerance(i));
   }
 }
+TEST_CASE_TEMPLATE_APPLY(published_gram_form, host_backends64);
 
-TEST_CASE("the Gram form meets the published plain forms in double") {
+TEST_CASE_TEMPLATE_DEFINE("the Gram form meets the published plain forms in double", B, gram_form) {
   const golden_case c = load_golden("orthogonalizers.safetensors");
   for (const coefficient_table* table : tables) {
     if (!table->gram_restarts_fp32) continue;
@@ -57,13 +59,15 @@ TEST_CASE("the Gram form meets the published plain forms in double") {
       CAPTURE(i);
       const matrix U = as_matrix(c.tensor("X." + std::to_string(i)));
       const golden_tensor& expected = c.tensor(std::string(table->name) + "." + std::to_string(i));
-      const matrix O = orthogonalized<eigen_backend64>(U, {.table = *table, .form = iteration_form::gram});
+      const matrix O = orthogonalized<B>(U, {.table = *table, .form = iteration_form::gram});
       CHECK(relative_error(O.values, expected.values) <= published_tolerance(i));
     }
   }
 }
+TEST_CASE_TEMPLATE_APPLY(gram_form, host_backends64);
 
-TEST_CASE("every published orthogonalizer is met in float within what rounding can do") {
+TEST_CASE_TEMPLATE_DEFINE("every published orthogonalizer is met in float within what rounding can do", B,
+                          orthogonalizer_in_float) {
   const golden_case c = load_golden("orthogonalizers.safetensors");
   for (const coefficient_table* table : tables)
     for (const iteration_form form : {iteration_form::plain, iteration_form::automatic})
@@ -72,13 +76,15 @@ TEST_CASE("every published orthogonalizer is met in float within what rounding c
         CAPTURE(i);
         const matrix U = as_matrix(c.tensor("X." + std::to_string(i)));
         const matrix expected = as_matrix(c.tensor(std::string(table->name) + "." + std::to_string(i)));
-        const matrix O = orthogonalized<eigen_backend>(U, {.table = *table, .form = form});
+        const matrix O = orthogonalized<B>(U, {.table = *table, .form = form});
         CHECK(distance(O, expected) <=
               iteration_tolerance(compute_type::float32, *table, form, std::min(U.rows, U.cols)));
       }
 }
+TEST_CASE_TEMPLATE_APPLY(orthogonalizer_in_float, host_backends);
 
-TEST_CASE("an iteration in bfloat16 is no farther from the exact one than public bfloat16 codes are") {
+TEST_CASE_TEMPLATE_DEFINE("an iteration in bfloat16 is no farther from the exact one than public bfloat16 codes are", B,
+                          orthogonalizer_in_bfloat16) {
   const golden_case c = load_golden("bf16.safetensors");
   for (const std::string shape : {"64x64", "64x256", "256x64", "128x512"})
     for (const coefficient_table* table : {&jordan, &polar_express_102})
@@ -93,7 +99,7 @@ TEST_CASE("an iteration in bfloat16 is no farther from the exact one than public
         narrow.compute = compute_type::bfloat16;
         const std::string name = shape + "." + std::string(table->name);
         const matrix exact = as_matrix(c.tensor(name + ".float64")), theirs = as_matrix(c.tensor(name + ".bf16"));
-        const matrix whole = orthogonalized<eigen_backend>(as_matrix(c.tensor(shape + ".X")), narrow);
+        const matrix whole = orthogonalized<B>(as_matrix(c.tensor(shape + ".X")), narrow);
         matrix O = exact;  // of the outputs the first rows are stored
         std::copy_n(whole.values.begin(), O.values.size(), O.values.begin());
         const double published = distance(theirs, exact), ours = distance(O, exact);
@@ -104,3 +110,4 @@ TEST_CASE("an iteration in bfloat16 is no farther from the exact one than public
         CHECK(singular_values(whole)[0] <= (o.form == iteration_form::plain ? largest_published : 1.25));
       }
 }
+TEST_CASE_TEMPLATE_APPLY(orthogonalizer_in_bfloat16, host_backends);

@@ -1,6 +1,6 @@
 #include <doctest/doctest.h>
 
-#include "normuon/backends/eigen.hpp"
+#include "support/host_backends.hpp"
 #include "support/model.hpp"
 
 using namespace normuon;
@@ -9,9 +9,10 @@ using namespace normuon::test;
 namespace {
 
 // Weights after three steps of the mixed model on so many threads, parameters added in the order given.
+template <tensor_backend B>
 std::vector<std::vector<float>> train(int threads, bool backwards = false) {
   model<float> m = mixed_model<float>();
-  optimizer<eigen_backend> opt(eigen_backend({.threads = threads}));
+  optimizer<B> opt(B({.threads = threads}));
   for (std::size_t k = 0; k < m.parameters.size(); ++k) {
     auto& p = m.parameters[backwards ? m.parameters.size() - 1 - k : k];
     opt.add_parameter(add_group(opt, p.options), p.name, p.view(p.weight.data()), m.gradient_of(p));
@@ -43,14 +44,15 @@ std::vector<float> train_at(std::size_t w, std::size_t g) {
 
 }  // namespace
 
-TEST_CASE("the bits of a step don't depend on the number of threads, nor on the run") {
-  const auto expected = train(1);
+TEST_CASE_TEMPLATE_DEFINE("the bits of a step don't depend on the number of threads, nor on the run", B, threads) {
+  const auto expected = train<B>(1);
   for (const int threads : {1, 2, 3, 4})
-    for (int repeat = 0; repeat < 5; ++repeat) CHECK(same_bits(train(threads), expected));
+    for (int repeat = 0; repeat < 5; ++repeat) CHECK(same_bits(train<B>(threads), expected));
 }
+TEST_CASE_TEMPLATE_APPLY(threads, host_backends);
 
 TEST_CASE("the bits of a step don't depend on the order in which parameters were added") {
-  CHECK(same_bits(train(2, true), train(2, false)));
+  CHECK(same_bits(train<eigen_backend>(2, true), train<eigen_backend>(2, false)));
 }
 
 TEST_CASE("the bits of a step don't depend on the alignment of weights and gradients") {

@@ -73,9 +73,9 @@ class basic_host_backend {
 
   memory allocate(std::size_t bytes) { return memory(bytes); }
   void resize(operand& X, const operand_shape& shape) {
-    algebra_.resize(X, shape);
-    algebra_.reserve(shape);
+    algebra_.reserve(shape);  // first, as products may refuse a shape
     for (basic_host_backend& worker : workers_) worker.algebra_.reserve(shape);
+    algebra_.resize(X, shape);
   }
   void write(void* to, const void* from, std::size_t bytes) {
     if (bytes != 0) std::memcpy(to, from, bytes);
