@@ -152,7 +152,7 @@ concept provides_apply =
     requires(B& b, views W, number rate, update_formula f, flags ok) { b.apply(W, W, W, rate, rate, f, ok); };
 
 // adamw(out, W, M, V, G, counters, numbers, epsilon, formula, norms, ok): formulas' `adamw` on every element, with the
-// corrections 1 - beta^counter, then out as in `apply`; norms <- the Frobenius norm of the directions.
+// bias_correction of each beta and counter, then out as in `apply`; norms <- the Frobenius norm of the directions.
 template <class B>
 concept provides_adamw = requires(B& b, views W, slots counters, adamw_numbers k, update_formula f, flags ok) {
   b.adamw(W, W, W, W, W, counters, k, double{}, f, counters, ok);

@@ -53,7 +53,7 @@ TEST_CASE("formulas give the same number in a constant expression and at run tim
   CHECK(same_at_run_time([] { return inverse_deviation(0.3, 1e-8, epsilon_form::floor); }, 4 * u64));
   CHECK(same_at_run_time([] { return updated(0.3, 0.5, 0.01, 0.001, {}); }, 4 * u64));
   CHECK(same_at_run_time([] { return power(0.999, 1000); }, 0));
-  CHECK(same_at_run_time([] { return adamw(0.1, 0.2, 0.3, 0.9, 0.999, 0.1, 0.001, 1e-8).d; }, 8 * u64));
+  CHECK(same_at_run_time([] { return adamw(0.1, 0.2, 0.3, 0.9, 0.999, 10.0, 1000.0, 1e-8).d; }, 8 * u64));
   CHECK(same_at_run_time(
       [] {
         factor_formula f;
@@ -203,25 +203,35 @@ TEST_CASE("powers of a beta are those of multiplying it again and again") {
   CHECK(power(0.999, std::uint64_t{1} << 60) == 0);
 }
 
+TEST_CASE("a bias correction undoes what a moment lacks that began as zero") {
+  for (const double beta : {0.0, 0.9, 0.999})
+    for (std::uint64_t t = 1; t <= 50; ++t) {
+      double moment = 0;
+      for (std::uint64_t k = 0; k < t; ++k) moment = beta * moment + (1 - beta);
+      CHECK(close(bias_correction<double>(beta, t) * moment, 1, 1e5 * u64));  // 1 - 0.999^t loses three digits
+      CHECK(close(static_cast<double>(bias_correction<float>(beta, t)), 1 / moment, u32 + 1e5 * u64));
+    }
+}
+
 TEST_CASE_TEMPLATE("an AdamW element is its formula", T, float, double) {
   const double u = std::is_same_v<T, float> ? u32 : u64;
   random_source random(3);
   for (int i = 0; i < 2000; ++i) {
     const double m = T(random.normal()), g = T(random.normal()), v = T(std::abs(random.normal()));
-    const double b1 = random.uniform(0, 1), b2 = random.uniform(0.9, 1), c1 = T(random.uniform(0.1, 1));
-    const double c2 = T(random.uniform(0.1, 1)), epsilon = T(1e-8);
+    const double b1 = random.uniform(0, 1), b2 = random.uniform(0.9, 1), c1 = T(random.uniform(1, 10));
+    const double c2 = T(random.uniform(1, 10)), epsilon = T(1e-8);
     const adamw_element<T> e = adamw(T(m), T(v), T(g), b1, b2, T(c1), T(c2), T(epsilon));
     const double new_m = b1 * m + (1 - b1) * g, new_v = b2 * v + (1 - b2) * g * g;
     const double terms = std::abs(b1 * m) + std::abs((1 - b1) * g);  // what new_m's roundings are relative to
-    const double divisor = std::sqrt(new_v / c2) + epsilon;
+    const double divisor = std::sqrt(new_v * c2) + epsilon;
     CHECK(std::abs(static_cast<double>(e.m) - new_m) <= 4 * u * terms);
     CHECK(close(static_cast<double>(e.v), new_v, 6 * u));
-    CHECK(std::abs(static_cast<double>(e.d) - new_m / c1 / divisor) <= 12 * u * terms / c1 / divisor);
+    CHECK(std::abs(static_cast<double>(e.d) - new_m * c1 / divisor) <= 12 * u * terms * c1 / divisor);
   }
 }
 
 TEST_CASE("1 - beta2 is not rounded to float before it is used") {
-  const adamw_element<float> e = adamw(0.0f, 0.0f, 1.0f, 0.9, 0.9999, 0.1f, 0.0001f, 0.0f);
+  const adamw_element<float> e = adamw(0.0f, 0.0f, 1.0f, 0.9, 0.9999, 10.0f, 10000.0f, 0.0f);
   CHECK(close(static_cast<double>(e.v), 1 - 0.9999, 2 * u32));
   CHECK(close(static_cast<double>(e.d), 1, 8 * u32));
 }
@@ -231,13 +241,13 @@ TEST_CASE("the first direction of AdamW is the sign of the gradient, from the sm
     for (const float g : {0x1p-60f, 1e-10f, 1.0f, 1e10f, 0x1p63f})
       for (const float sign : {1.0f, -1.0f}) {
         const adamw_element<float> e =
-            adamw(0.0f, 0.0f, sign * g, 0.9, b2, static_cast<float>(1 - 0.9), static_cast<float>(1 - b2), 0.0f);
+            adamw(0.0f, 0.0f, sign * g, 0.9, b2, bias_correction<float>(0.9, 1), bias_correction<float>(b2, 1), 0.0f);
         CHECK(close(static_cast<double>(e.d), static_cast<double>(sign), 16 * u32));
       }
 }
 
 TEST_CASE("an AdamW element that has seen nothing stays, also without an epsilon") {
-  const adamw_element<float> e = adamw(0.0f, 0.0f, 0.0f, 0.9, 0.999, 0.1f, 0.001f, 0.0f);
+  const adamw_element<float> e = adamw(0.0f, 0.0f, 0.0f, 0.9, 0.999, 10.0f, 1000.0f, 0.0f);
   CHECK(e.m == 0);
   CHECK(e.v == 0);
   CHECK(e.d == 0);
@@ -255,7 +265,7 @@ TEST_CASE("AdamW is finite for every finite gradient, through any history of the
                       : history % 3 == 1 ? any_finite(random)
                                          : std::numeric_limits<float>::max();
       const adamw_element<float> e =
-          adamw(m, v, g, b1, b2, static_cast<float>(1 - power(b1, t)), static_cast<float>(1 - power(b2, t)), epsilon);
+          adamw(m, v, g, b1, b2, bias_correction<float>(b1, t), bias_correction<float>(b2, t), epsilon);
       if (!is_finite(e.m) || !is_finite(e.v) || !is_finite(e.d))
         FAIL_CHECK("betas " << b1 << ", " << b2 << " at " << g);
       m = e.m, v = e.v;
@@ -269,7 +279,7 @@ TEST_CASE("AdamW is finite for every finite gradient, through any history of the
 }
 
 TEST_CASE("a NaN goes through AdamW, for those who let it in") {
-  const adamw_element<double> e = adamw(0.0, 0.0, nan_value, 0.9, 0.999, 0.1, 0.001, 1e-8);
+  const adamw_element<double> e = adamw(0.0, 0.0, nan_value, 0.9, 0.999, 10.0, 1000.0, 1e-8);
   CHECK(std::isnan(e.m));
   CHECK(std::isnan(e.v));
   CHECK(std::isnan(updated(1.0, e.d, 0.1, 0.0, {})));

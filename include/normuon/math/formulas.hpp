@@ -144,6 +144,12 @@ constexpr double power(double beta, std::uint64_t t) {
   return result;
 }
 
+// 1 / (1 - beta^t), by which a moment is multiplied that began as zero t >= 1 steps ago.
+template <class T>
+constexpr T bias_correction(double beta, std::uint64_t t) {
+  return static_cast<T>(1 / (1 - power(beta, t)));
+}
+
 // One element of AdamW (arXiv 1711.05101, Algorithm 2): moments m and v, and the direction d that they give.
 template <class T>
 struct adamw_element {
@@ -160,26 +166,26 @@ constexpr T saturated(T x) {
   return std::copysign(magnitude > most ? most : magnitude, x);
 }
 
-// m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2; d is v / correction2, whose square root adamw_direction takes.
-// The betas are doubles, for 1 - b2 of a b2 near 1 in float has a large error.
+// m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2; d is correction2 v, whose square root adamw_direction takes. The
+// betas are doubles, for 1 - b2 of a b2 near 1 in float has a large error.
 template <class T>
 constexpr adamw_element<T> adamw_moments(T m, T v, T g, double beta1, double beta2, T correction2) {
   g = saturated(g);
   const T new_m = fused_multiply_add(T(beta1), m, T(1 - beta1) * g);
   const T new_v = fused_multiply_add(T(beta2), v, T(1 - beta2) * g * g);
-  return {new_m, new_v, new_v / correction2};
+  return {new_m, new_v, new_v * correction2};
 }
 
-// d = (m / correction1) / (root + eps), 0 where its divisor is.
+// d = correction1 m / (root + eps), 0 where its divisor is.
 template <class T>
 constexpr T adamw_direction(T m, T root, T correction1, T epsilon) {
   const T divisor = root + epsilon;
   if (std::is_constant_evaluated() && divisor == T(0)) return T(0);  // where a division by it is an error
-  const T d = saturated((m / divisor) / correction1);
+  const T d = saturated((m / divisor) * correction1);
   return divisor == T(0) ? T(0) : d;
 }
 
-// Both: d = (m / correction1) / (sqrt(v / correction2) + eps). Gradients and directions saturate, so the step is finite
+// Both: d = correction1 m / (sqrt(correction2 v) + eps). Gradients and directions saturate, so the step is finite
 // for every finite gradient.
 template <class T>
 constexpr adamw_element<T> adamw(T m, T v, T g, double beta1, double beta2, T correction1, T correction2, T epsilon) {

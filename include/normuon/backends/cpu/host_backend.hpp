@@ -208,8 +208,8 @@ class basic_host_backend {
       const auto steps = static_cast<std::uint64_t>(*counters[i]);
       const adamw_step<Real> step{.beta1 = *k.beta1,
                                   .beta2 = *k.beta2,
-                                  .correction1 = Real(1 - power(*k.beta1, steps)),
-                                  .correction2 = Real(1 - power(*k.beta2, steps)),
+                                  .correction1 = bias_correction<Real>(*k.beta1, steps),
+                                  .correction2 = bias_correction<Real>(*k.beta2, steps),
                                   .gradient_scale = as_real(k.gradient_scale),
                                   .epsilon = Real(epsilon),
                                   .rate = as_real(k.rate),

@@ -251,7 +251,7 @@ void adamw_is_the_formula(B& b) {
         for (std::size_t i = 0; i < W.count(); ++i) {
           CAPTURE(i);
           const auto element = [&](real m, real v, real g) {
-            const auto correction = [&](double beta) { return static_cast<real>(1 - power(beta, i + 1)); };
+            const auto correction = [&](double beta) { return bias_correction<real>(beta, i + 1); };
             return adamw(m, v, static_cast<real>(scale) * g, beta1, beta2, correction(beta1), correction(beta2),
                          static_cast<real>(epsilon));
           };
