@@ -170,7 +170,7 @@ class archetype_backend {
       const auto steps = static_cast<std::uint64_t>(*counters[k]);
       const adamw_element<double> e =
           normuon::adamw(at(M[k], i, j), at(V[k], i, j), *a.gradient_scale * at(G[k], i, j), *a.beta1, *a.beta2,
-                         1 - power(*a.beta1, steps), 1 - power(*a.beta2, steps), epsilon);
+                         bias_correction<double>(*a.beta1, steps), bias_correction<double>(*a.beta2, steps), epsilon);
       at(M[k], i, j) = e.m, at(V[k], i, j) = e.v;
       at(out[k], i, j) = updated(at(W[k], i, j), e.d, *a.rate, *a.decay, u);
       *norms[k] = std::hypot(*norms[k], e.d);
