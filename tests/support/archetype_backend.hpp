@@ -75,8 +75,7 @@ class archetype_backend {
       if (!is_finite(*scale * at(G[k], i, j))) *ok[k] = 0;
     });
   }
-  // Out of line, for where g++ 12.2 sees the number of slots it makes AVX-512 code that does not look at the flags.
-  [[gnu::noinline]] void count(slots counters, flags ok) {
+  void count(slots counters, flags ok) {
     for (std::size_t k = 0; k < counters.size(); ++k)
       if (goes(ok, k)) *counters[k] += 1;
   }

@@ -50,7 +50,8 @@ void bytes_make_a_round_trip(B& b) {
 
 template <tensor_backend B>
 void count_adds_one(B& b) {
-  device_slots<B> counters(b, column({0, 7, 0x1p52, 3})), ok(b, column({1, 1, 1, 0}));
+  // Not three ones and a zero: of such a list g++ 12.2 makes four ones where it compiles for AVX-512.
+  device_slots<B> counters(b, column({0, 7, 0x1p52, 3})), ok(b, column({1, 2, 3, 0}));
   b.count(counters, ok);
   CHECK_EQ(difference(counters.get(), column({1, 8, 0x1p52 + 1, 3})), "");
   b.count(counters, {});
