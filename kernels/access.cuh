@@ -49,26 +49,22 @@ __device__ void put_element(const matrix_view& v, index_t at, Real x) {
 template <class T>
 struct packet {
   static constexpr int count = 16 / static_cast<int>(sizeof(T));
-  T x[count];
+  T x[static_cast<std::size_t>(count)];
 };
 
 template <class Real, class T>
 __device__ void read_packets(const T* from, Real (&x)[piece]) {
   const uint4* const words = reinterpret_cast<const uint4*>(from);
-#pragma unroll
   for (int k = 0; k < piece / packet<T>::count; ++k) {
     const auto p = std::bit_cast<packet<T>>(words[k]);
-#pragma unroll
     for (int e = 0; e < packet<T>::count; ++e) x[k * packet<T>::count + e] = static_cast<Real>(p.x[e]);
   }
 }
 template <class Real, class T>
 __device__ void write_packets(T* to, const Real (&x)[piece]) {
   uint4* const words = reinterpret_cast<uint4*>(to);
-#pragma unroll
   for (int k = 0; k < piece / packet<T>::count; ++k) {
     packet<T> p;
-#pragma unroll
     for (int e = 0; e < packet<T>::count; ++e) p.x[e] = static_cast<T>(x[k * packet<T>::count + e]);
     words[k] = std::bit_cast<uint4>(p);
   }
@@ -90,7 +86,6 @@ __device__ void read_piece(const matrix_view& v, const place& at, Real (&x)[piec
   const index_t first = at.i * v.row_stride + at.j * v.col_stride;
   const auto read = [&]<class T>(const T* data) {
     if (in_packets(v, at, data + first)) return read_packets(data + first, x);
-#pragma unroll
     for (int k = 0; k < piece; ++k) x[k] = k < at.n ? static_cast<Real>(data[first + k * v.col_stride]) : Real(0);
   };
   switch (v.type) {
@@ -106,7 +101,6 @@ __device__ void write_piece(const matrix_view& v, const place& at, const Real (&
   const index_t first = at.i * v.row_stride + at.j * v.col_stride;
   const auto write = [&]<class T>(T* data) {
     if (in_packets(v, at, data + first)) return write_packets(data + first, x);
-#pragma unroll
     for (int k = 0; k < piece; ++k)
       if (k < at.n) data[first + k * v.col_stride] = static_cast<T>(x[k]);
   };

@@ -9,7 +9,7 @@ __device__ inline double* partial_sums(const adamw_operation& o) { return reinte
 
 // M, V <- the moments;   out <- the step along their direction;   a partial sum of the directions' squares
 template <class Real>
-__global__ void __launch_bounds__(block_threads) adamw_kernel(const adamw_operation o) {
+__global__ void __launch_bounds__(block_threads, resident_blocks) adamw_kernel(const adamw_operation o) {
   const share s = share_of_block(o.work);
   if (!goes(o.work, s.matrix)) {
     if (o.formula.write == write_form::change) write_zeros<Real>(entry(o.work, o.out, s.matrix), s);
@@ -31,7 +31,6 @@ __global__ void __launch_bounds__(block_threads) adamw_kernel(const adamw_operat
     read_piece(v[2], at, m);
     read_piece(v[3], at, second);
     read_piece(v[4], at, g);
-#pragma unroll
     for (int k = 0; k < piece; ++k) {
       const adamw_element<Real> e =
           adamw(m[k], second[k], scale * g[k], beta1, beta2, correction1, correction2, epsilon);
@@ -49,7 +48,7 @@ __global__ void __launch_bounds__(block_threads) adamw_kernel(const adamw_operat
 }
 
 // norms <- the root of the matrix's partial sums
-__global__ void __launch_bounds__(block_threads) adamw_norm_kernel(const adamw_operation o) {
+__global__ void __launch_bounds__(block_threads, resident_blocks) adamw_norm_kernel(const adamw_operation o) {
   const auto i = static_cast<index_t>(blockIdx.x);
   if (!goes(o.work, i)) return;
   const index_t end = entry(o.work, o.work.first_block, i + 1);

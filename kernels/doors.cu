@@ -70,13 +70,12 @@ __device__ void over_rows(const load_operation& o, const share& s, F&& f) {
   for_each_piece(U.rows, U.cols, s, [&](const place& at) {
     Real u[piece];
     read_piece(U, at, u);
-#pragma unroll
     for (int k = 0; k < piece; ++k) f(u[k]);
   });
 }
 
 // Where U is double its squares might leave the range: first the largest magnitude,
-__global__ void __launch_bounds__(block_threads) largest_kernel(const load_operation o) {
+__global__ void __launch_bounds__(block_threads, resident_blocks) largest_kernel(const load_operation o) {
   const share s = equal_share(norm_blocks(o));
   if (!goes(o.work, s.matrix)) return;
   double most = 0;
@@ -89,7 +88,7 @@ __global__ void __launch_bounds__(block_threads) largest_kernel(const load_opera
 }
 
 // and the unit from it.
-__global__ void __launch_bounds__(block_threads) unit_kernel(const load_operation o) {
+__global__ void __launch_bounds__(block_threads, resident_blocks) unit_kernel(const load_operation o) {
   const auto i = static_cast<index_t>(blockIdx.x);
   double most = 0;
   if (goes(o.work, i))
@@ -103,7 +102,7 @@ __global__ void __launch_bounds__(block_threads) unit_kernel(const load_operatio
 
 // Partial sums of the squares of unit * U.
 template <class Real>
-__global__ void __launch_bounds__(block_threads) squares_kernel(const load_operation o) {
+__global__ void __launch_bounds__(block_threads, resident_blocks) squares_kernel(const load_operation o) {
   const share s = equal_share(norm_blocks(o));
   if (!goes(o.work, s.matrix)) return;
   const double unit = std::is_same_v<Real, double> ? entries(o)[s.matrix].unit : 1;
@@ -118,7 +117,7 @@ __global__ void __launch_bounds__(block_threads) squares_kernel(const load_opera
 
 // norms <- ||U||_F;   sound <- ok and U is finite;   and by what U is multiplied to enter
 template <class Real>
-__global__ void __launch_bounds__(block_threads) norm_kernel(const load_operation o) {
+__global__ void __launch_bounds__(block_threads, resident_blocks) norm_kernel(const load_operation o) {
   const auto i = static_cast<index_t>(blockIdx.x);
   const bool go = goes(o.work, i);
   double squares = 0;
@@ -139,7 +138,7 @@ __global__ void __launch_bounds__(block_threads) norm_kernel(const load_operatio
 
 // X <- (unit U) factor, rounded once to X's type; zeros where nothing enters.
 template <class Real>
-__global__ void __launch_bounds__(block_threads) enter_kernel(const load_operation o) {
+__global__ void __launch_bounds__(block_threads, resident_blocks) enter_kernel(const load_operation o) {
   __shared__ tile<Real> turned;
   const tile_place t = tile_of_block(o.X);
   const matrix_view X = matrix_of(o.X, t.matrix);
@@ -152,7 +151,6 @@ __global__ void __launch_bounds__(block_threads) enter_kernel(const load_operati
     for_each_tile_piece(t.cols, t.rows, [&](int col, int row, int n) {
       Real u[piece];
       read_piece(columns, {t.j0 + col, t.i0 + row, n}, u);
-#pragma unroll
       for (int k = 0; k < piece; ++k)
         if (k < n) turned.x[row + k][col] = u[k];
     });
@@ -161,14 +159,12 @@ __global__ void __launch_bounds__(block_threads) enter_kernel(const load_operati
   for_each_tile_piece(t.rows, t.cols, [&](int row, int col, int n) {
     Real u[piece] = {};
     if (across) {
-#pragma unroll
       for (int k = 0; k < piece; ++k)
         if (k < n) u[k] = turned.x[row][col + k];
     } else if (enters) {
       read_piece(U, {t.i0 + row, t.j0 + col, n}, u);
     }
     double x[piece];
-#pragma unroll
     for (int k = 0; k < piece; ++k) x[k] = enters ? static_cast<double>(u[k]) * e.unit * e.factor : 0.0;
     write_piece(X, {t.i0 + row, t.j0 + col, n}, x);
   });
@@ -186,7 +182,6 @@ __device__ void for_each_scaled_piece(const operand_view& operand, const Real* f
   const bool across = lies_by_columns(short_side_first(lead));
   const auto read = [&](int row, int col, int n, Real(&d)[piece]) {
     read_piece(X, {t.i0 + row, t.j0 + col, n}, d);
-#pragma unroll
     for (int k = 0; k < piece; ++k)
       if (k < n) d[k] = factors[neurons == side::rows ? t.i0 + row : t.j0 + col + k] * d[k];
   };
@@ -202,14 +197,12 @@ __device__ void for_each_scaled_piece(const operand_view& operand, const Real* f
   for_each_tile_piece(t.rows, t.cols, [&](int row, int col, int n) {
     Real d[piece];
     read(row, col, n, d);
-#pragma unroll
     for (int k = 0; k < piece; ++k)
       if (k < n) turned.x[row][col + k] = d[k];
   });
   __syncthreads();
   for_each_tile_piece(t.cols, t.rows, [&](int col, int row, int n) {
     Real d[piece] = {};
-#pragma unroll
     for (int k = 0; k < piece; ++k)
       if (k < n) d[k] = turned.x[row + k][col];
     f(view, place{t.j0 + col, t.i0 + row, n}, d);
@@ -218,7 +211,7 @@ __device__ void for_each_scaled_piece(const operand_view& operand, const Real* f
 
 // D <- diag(f) X, or X diag(f), turned back where D is tall
 template <class Real>
-__global__ void __launch_bounds__(block_threads) store_kernel(const store_operation o) {
+__global__ void __launch_bounds__(block_threads, resident_blocks) store_kernel(const store_operation o) {
   const index_t i = tile_of_block(o.X).matrix;
   if (!goes(o.work, i)) return;
   const matrix_view D = entry(o.work, o.D, i);
@@ -228,7 +221,7 @@ __global__ void __launch_bounds__(block_threads) store_kernel(const store_operat
 
 // out <- the step along D from W, or its change; D stays in registers
 template <class Real>
-__global__ void __launch_bounds__(block_threads) neuron_step_kernel(const neuron_step_operation o) {
+__global__ void __launch_bounds__(block_threads, resident_blocks) neuron_step_kernel(const neuron_step_operation o) {
   const index_t tiles = blocks_for(o.X.rows, tile_side) * blocks_for(o.X.cols, tile_side);
   const share s = equal_share(tiles);
   const matrix_view out = entry(o.work, o.out, s.matrix);
@@ -242,7 +235,6 @@ __global__ void __launch_bounds__(block_threads) neuron_step_kernel(const neuron
                         [&](auto&& view, const place& at, const Real(&d)[piece]) {
                           Real w[piece];
                           read_piece(view(W), at, w);
-#pragma unroll
                           for (int k = 0; k < piece; ++k) w[k] = updated(w[k], d[k], rate, decay, o.formula);
                           write_piece(view(out), at, w);
                         });

@@ -6,7 +6,7 @@ namespace normuon {
 
 // ok <- 0 where scale * G holds a NaN or an infinity. Several blocks may write the same 0.
 template <class Real>
-__global__ void __launch_bounds__(block_threads) finite_kernel(const finite_operation o) {
+__global__ void __launch_bounds__(block_threads, resident_blocks) finite_kernel(const finite_operation o) {
   const share s = share_of_block(o.work);
   if (!goes(o.work, s.matrix)) return;
   const Real scale = static_cast<Real>(*o.scale);
@@ -16,20 +16,19 @@ __global__ void __launch_bounds__(block_threads) finite_kernel(const finite_oper
   for_each_piece(v[0].rows, v[0].cols, s, [&](const place& at) {
     Real g[piece];
     read_piece(v[0], at, g);
-#pragma unroll
     for (int k = 0; k < piece; ++k) finite &= k >= at.n || is_finite(scale * g[k]);
   });
   if (!finite) *entry(o.work, o.work.ok, s.matrix) = 0;
 }
 
-__global__ void __launch_bounds__(block_threads) count_kernel(const count_operation o) {
+__global__ void __launch_bounds__(block_threads, resident_blocks) count_kernel(const count_operation o) {
   const index_t i = static_cast<index_t>(blockIdx.x) * block_threads + static_cast<index_t>(threadIdx.x);
   if (i < o.work.count && goes(o.work, i)) *entry(o.work, o.counters, i) += 1;
 }
 
 // out <- x A + y B. What is multiplied by zero is not read.
 template <class Real>
-__global__ void __launch_bounds__(block_threads) blend_kernel(const blend_operation o) {
+__global__ void __launch_bounds__(block_threads, resident_blocks) blend_kernel(const blend_operation o) {
   const share s = share_of_block(o.work);
   if (!goes(o.work, s.matrix)) return;
   const Real x = static_cast<Real>(*o.x), y = static_cast<Real>(*o.y);
@@ -41,7 +40,6 @@ __global__ void __launch_bounds__(block_threads) blend_kernel(const blend_operat
     Real a[piece], b[piece];
     read_any(v[1], at, a);
     read_any(v[2], at, b);
-#pragma unroll
     for (int k = 0; k < piece; ++k) a[k] = blend(x, a[k], y, b[k]);
     write_piece(v[0], at, a);
   });
@@ -49,7 +47,7 @@ __global__ void __launch_bounds__(block_threads) blend_kernel(const blend_operat
 
 // M <- keep M + take G, then U <- keep M + take G
 template <class Real>
-__global__ void __launch_bounds__(block_threads) momentum_kernel(const momentum_operation o) {
+__global__ void __launch_bounds__(block_threads, resident_blocks) momentum_kernel(const momentum_operation o) {
   const share s = share_of_block(o.work);
   if (!goes(o.work, s.matrix)) return;
   const Real keep = static_cast<Real>(*o.keep), take = static_cast<Real>(*o.take);
@@ -59,7 +57,6 @@ __global__ void __launch_bounds__(block_threads) momentum_kernel(const momentum_
     Real m[piece], g[piece];
     read_piece(v[0], at, m);
     read_piece(v[2], at, g);
-#pragma unroll
     for (int k = 0; k < piece; ++k) {
       m[k] = blend(take, g[k], keep, m[k]);
       g[k] = blend(take, g[k], keep, m[k]);
@@ -71,7 +68,7 @@ __global__ void __launch_bounds__(block_threads) momentum_kernel(const momentum_
 
 // out <- the step along D from W, or its change
 template <class Real>
-__global__ void __launch_bounds__(block_threads) apply_kernel(const apply_operation o) {
+__global__ void __launch_bounds__(block_threads, resident_blocks) apply_kernel(const apply_operation o) {
   const share s = share_of_block(o.work);
   if (!goes(o.work, s.matrix)) {
     if (o.formula.write == write_form::change) write_zeros<Real>(entry(o.work, o.out, s.matrix), s);
@@ -84,7 +81,6 @@ __global__ void __launch_bounds__(block_threads) apply_kernel(const apply_operat
     Real w[piece], d[piece];
     read_piece(v[0], at, w);
     read_piece(v[2], at, d);
-#pragma unroll
     for (int k = 0; k < piece; ++k) w[k] = updated(w[k], d[k], rate, decay, o.formula);
     write_piece(v[1], at, w);
   });

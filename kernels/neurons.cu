@@ -11,7 +11,7 @@ inline constexpr int warps = block_threads / warp_size;
 
 // r_i <- the mean square of row i: each row by one warp, whose lanes take pieces in turn.
 template <class Real>
-__global__ void __launch_bounds__(block_threads) row_squares_kernel(const mean_squares_operation o) {
+__global__ void __launch_bounds__(block_threads, resident_blocks) row_squares_kernel(const mean_squares_operation o) {
   const share s = equal_share(blocks_for(o.X.rows, warps));
   const auto lane = static_cast<index_t>(threadIdx.x) % warp_size;
   const index_t row = s.part * warps + static_cast<index_t>(threadIdx.x) / warp_size;
@@ -21,10 +21,8 @@ __global__ void __launch_bounds__(block_threads) row_squares_kernel(const mean_s
     for (index_t j = lane * piece; j < X.cols; j += warp_size * piece) {
       double x[piece];
       read_piece(X, {row, j, piece_length(X.cols - j)}, x);
-#pragma unroll
       for (int k = 0; k < piece; ++k) squares = fused_multiply_add(x[k], x[k], squares);
     }
-#pragma unroll
   for (int apart = warp_size / 2; apart > 0; apart /= 2) squares += __shfl_xor_sync(0xffffffffu, squares, apart);
   if (lane == 0 && row < X.rows)
     vector_of<Real>(o.work, o.r, s.matrix)[row] = static_cast<Real>(squares / static_cast<double>(X.cols));
@@ -32,7 +30,8 @@ __global__ void __launch_bounds__(block_threads) row_squares_kernel(const mean_s
 
 // r_j <- the mean square of column j: each block takes 32 columns, each warp every eighth row of them.
 template <class Real>
-__global__ void __launch_bounds__(block_threads) column_squares_kernel(const mean_squares_operation o) {
+__global__ void __launch_bounds__(block_threads, resident_blocks)
+    column_squares_kernel(const mean_squares_operation o) {
   __shared__ double sums[warps][warp_size];
   const share s = equal_share(blocks_for(o.X.cols, warp_size));
   const int lane = static_cast<int>(threadIdx.x) % warp_size, warp = static_cast<int>(threadIdx.x) / warp_size;
@@ -53,7 +52,7 @@ __global__ void __launch_bounds__(block_threads) column_squares_kernel(const mea
 
 // v <- second_moment(v, r, beta2);   f_i <- c d_i: one block a matrix
 template <class Real>
-__global__ void __launch_bounds__(block_threads) factors_kernel(const factors_operation o) {
+__global__ void __launch_bounds__(block_threads, resident_blocks) factors_kernel(const factors_operation o) {
   const auto i = static_cast<index_t>(blockIdx.x);
   if (!goes(o.work, i)) return;
   Real* const v = o.v.empty() ? nullptr : vector_of<Real>(o.work, o.v, i);
@@ -83,7 +82,7 @@ __global__ void __launch_bounds__(block_threads) factors_kernel(const factors_op
 }
 
 // P <- P + x I
-__global__ void __launch_bounds__(block_threads) identity_kernel(const identity_operation o) {
+__global__ void __launch_bounds__(block_threads, resident_blocks) identity_kernel(const identity_operation o) {
   const share s = equal_share(blocks_for(o.P.rows, block_threads));
   const index_t k = s.part * block_threads + static_cast<index_t>(threadIdx.x);
   const matrix_view P = matrix_of(o.P, s.matrix);

@@ -32,19 +32,16 @@ __device__ inline share equal_share(index_t parts) {
 
 // Turns views so that the first is walked as it is stored, and makes one line of each where all allow it. Those without
 // memory are left alone.
-template <int count>
+template <std::size_t count>
 __device__ void line_up(matrix_view (&v)[count]) {
   if (lies_by_columns(v[0]))
-#pragma unroll
-    for (int k = 0; k < count; ++k) v[k] = transposed(v[k]);
+    for (std::size_t k = 0; k < count; ++k) v[k] = transposed(v[k]);
   bool flat = true;
-#pragma unroll
-  for (int k = 0; k < count; ++k)
+  for (std::size_t k = 0; k < count; ++k)
     flat &= v[k].data == nullptr ||
             ((v[k].cols <= 1 || v[k].col_stride == 1) && (v[k].rows <= 1 || v[k].row_stride == v[k].cols));
   if (!flat) return;
-#pragma unroll
-  for (int k = 0; k < count; ++k) {
+  for (std::size_t k = 0; k < count; ++k) {
     v[k].cols *= v[k].rows;
     v[k].rows = v[k].rows < 1 ? v[k].rows : 1;
     v[k].col_stride = 1;
@@ -68,7 +65,6 @@ __device__ void for_each_piece(index_t rows, index_t cols, const share& s, F&& f
 template <class Real>
 __device__ void read_any(const matrix_view& v, const place& at, Real (&x)[piece]) {
   if (v.data) return read_piece(v, at, x);
-#pragma unroll
   for (int k = 0; k < piece; ++k) x[k] = Real(0);
 }
 

@@ -132,8 +132,8 @@ concept provides_mean_squares =
     requires(B& b, vectors<typename B::real> r, const typename B::operand& X) { b.mean_squares(r, X, side{}); };
 
 // factors(v, f, r, beta2, formula, ok): v <- second_moment(v, r, beta2), then f_i <- c d_i with d from
-// `inverse_deviation` and c from `scale_of_update`; without v (axis none) d is 1. Norms are summed in an
-// order that depends on their number only. A factor saturates.
+// `inverse_deviation` and c from `scale_of_update`; without v (axis none) d is 1. Norms are summed in an order
+// that depends on their number only. A factor saturates.
 template <class B>
 concept provides_factors = requires(B& b, vectors<typename B::real> v, number beta2, factor_formula f, flags ok) {
   b.factors(v, v, v, beta2, f, ok);

@@ -8,9 +8,10 @@
 
 namespace normuon {
 
-// Threads of a block; elements that one block is meant for, where work is shared out by elements; sides of the tiles in
-// which operands are walked.
+// Threads of a block, and blocks that a multiprocessor must have registers for: with more, some kernels spill. Elements
+// that one block is meant for, where work is shared out by elements; sides of the tiles in which operands are walked.
 inline constexpr int block_threads = 256;
+inline constexpr int resident_blocks = 1;
 inline constexpr index_t block_elements = 4096;
 inline constexpr index_t tile_side = 64;
 

@@ -10,12 +10,14 @@ namespace normuon::testing {
 struct precision {
   double stored;  // of a number that is rounded to the type, or to that of state when it is looked at
   double sum;     // of one addition or multiplication in a product: fp32 or wider, by the law of `multiply`
+  double least;   // and the absolute error of one rounding among subnormal numbers, where the type soon comes to them
 };
 
 template <tensor_backend B>
 precision precision_of(compute_type compute) {
   return {std::max(unit_roundoff(compute), state_roundoff<B>),
-          std::min(unit_roundoff(compute), unit_roundoff(compute_type::float32))};
+          std::min(unit_roundoff(compute), unit_roundoff(compute_type::float32)),
+          compute == compute_type::float16 ? 0x1p-25 : 0};
 }
 
 // x as an iteration in `compute` stores it.
@@ -37,7 +39,8 @@ inline matrix product_bound(const precision& p, double x, double alpha, const ma
   matrix stored = combined(alpha, product(a, b), beta, c);
   stored = mapped(stored, [](double y) { return 2 * std::abs(y); });
   if (x != 0) stored = combined(1, stored, 2 * std::abs(x), identity(c.rows));
-  return combined((static_cast<double>(a.cols) + 4) * p.sum, added, p.stored, stored);
+  const matrix bound = combined((static_cast<double>(a.cols) + 4) * p.sum, added, p.stored, stored);
+  return mapped(bound, [&](double y) { return y + 2 * p.least; });
 }
 
 // By this formula the inverse norm is 1: numbers enter as they are, but for the rounding to the iteration's type.
