@@ -149,8 +149,7 @@ class cuda_memory {
     std::shared_ptr<cuda_device> device;
     void operator()(std::byte* p) const noexcept {
       device->leave_quietly([&] {
-        (void)cudaStreamSynchronize(device->stream());
-        (void)cudaFree(p);
+        if (cudaStreamSynchronize(device->stream()) == cudaSuccess) (void)cudaFree(p);  // else work may still find it
       });
     }
   };

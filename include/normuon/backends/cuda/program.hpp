@@ -164,14 +164,14 @@ class cuda_program {
     cudaGraph_t made = nullptr;
     try {
       body_->recording.launch(body_->device->products(), stream);
+      check(cudaStreamEndCapture(stream, &made), "cudaStreamEndCapture");
     } catch (...) {
-      (void)cudaStreamEndCapture(stream, &made);
+      (void)cudaStreamEndCapture(stream, &made);  // or the stream would stay as it is
       const cuda_graph incomplete(made);
+      (void)cudaGetLastError();
       throw;
     }
-    const cudaError_t ended = cudaStreamEndCapture(stream, &made);
     const cuda_graph graph(made);
-    check(ended, "cudaStreamEndCapture");
     cudaGraphExec_t exec = nullptr;
     check(cudaGraphInstantiate(&exec, graph.get(), 0), "cudaGraphInstantiate");
     return cuda_graph_exec(exec);
