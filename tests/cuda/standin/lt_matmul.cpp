@@ -1,5 +1,5 @@
-// Entry point of cuBLASLt: cublasLtMatmul, which refuses all that the documentation does not allow, and puts the product
-// into the stream. Quotes are from cublasLt.h and from the cuBLAS guide's section on cublasLtMatmul.
+// Entry point of cuBLASLt: cublasLtMatmul, which refuses all that the documentation does not allow, and puts the
+// product into the stream. Quotes are from cublasLt.h and from the cuBLAS guide's section on cublasLtMatmul.
 #include <algorithm>
 #include <cstring>
 

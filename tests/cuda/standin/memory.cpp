@@ -14,6 +14,7 @@ namespace standin {
 namespace {
 
 constexpr std::size_t page = 4096;
+constexpr std::size_t gap = std::size_t{1} << 20;  // closed, between allocations: addresses cost nothing
 constexpr std::size_t space_bytes = std::size_t{1} << 42;
 constexpr int poison = 0xff;
 
@@ -56,10 +57,10 @@ void* allocate(std::size_t bytes, int device) {
   memory_state& s = state();
   if (!reserve_space() || bytes > space_bytes / 4) return nullptr;
   const std::size_t mapped = rounded_up(bytes, page);
-  if (s.next + mapped + 2 * page > s.space + space_bytes) return nullptr;
+  if (s.next + mapped + 2 * gap > s.space + space_bytes) return nullptr;
   const int file = memfd_create("standin", MFD_CLOEXEC);
   if (file < 0) return nullptr;
-  char* pages = s.next + page;
+  char* pages = s.next + gap;
   void *user = MAP_FAILED, *view = MAP_FAILED;
   if (ftruncate(file, static_cast<off_t>(mapped)) == 0) {
     view = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
@@ -76,7 +77,7 @@ void* allocate(std::size_t bytes, int device) {
   const std::size_t front = mapped - rounded_up(bytes, memory_alignment);
   char* viewed = static_cast<char*>(view);
   s.living[number(pages)] = {pages + front, viewed + front, bytes, device, true, pages, viewed, mapped, ++s.count};
-  s.next = pages + mapped;  // what follows begins with a closed page
+  s.next = pages + mapped;
   s.in_use[device] += bytes;
   return pages + front;
 }

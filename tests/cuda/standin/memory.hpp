@@ -1,10 +1,10 @@
 // Device memory and pinned host memory. Every allocation has pages of its own, mapped twice: at the address that the
 // user has, closed to everybody but running kernels where it is a device's, and at a view that only the stand-in knows.
 //
-//   closed page | red zone, data, red zone of less than 256 bytes | closed page
+//   closed | red zone, data, red zone of less than 256 bytes | closed
 //
-// The data ends as near to the closed page as the 256 bytes of cudaMalloc's alignment allow. New memory, and red zones,
-// hold 0xff: a NaN in every floating-point type, an address that faults. Addresses don't come again.
+// The data ends as near to the closed pages as the 256 bytes of cudaMalloc's alignment allow. New memory, and red
+// zones, hold 0xff: a NaN in every floating-point type, an address that faults. Addresses don't come again.
 #ifndef NORMUON_TESTS_CUDA_STANDIN_MEMORY_HPP
 #define NORMUON_TESTS_CUDA_STANDIN_MEMORY_HPP
 

@@ -62,7 +62,7 @@ void begin_call(const char* name, needs what) {
   std::erase_if(w.failures, [](const scheduled_failure& f) { return f.calls_left <= 0; });
   if (code != 0) throw refusal{static_cast<cudaError_t>(code), static_cast<cublasStatus_t>(code), "as scheduled"};
   if (what == needs::nothing) return;
-  // cublasLtCreate: CUBLAS_STATUS_NOT_INITIALIZED where the runtime is not initialised, "the hardware does not support".
+  // Without a driver the vendor's cublasLtCreate returns CUBLAS_STATUS_NOT_INITIALIZED.
   if (w.devices.empty()) throw refusal{cudaErrorNoDevice, CUBLAS_STATUS_NOT_INITIALIZED, "there is no device"};
   device_must_work(current_device());
 }
