@@ -48,7 +48,7 @@ place place_of(const void* p, std::size_t bytes) {
   const allocation* a = find_allocation(p);
   if (a == nullptr && !in_device_space(p)) return place::pageable_host;
   try {
-    view_of(p, bytes);
+    holder_of(p, bytes);
   } catch (const device_fault& f) {
     refuse(cudaErrorInvalidValue, f.why);
   }
@@ -82,8 +82,8 @@ copy checked_copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind 
 // The copy itself, at the time when it runs: what it reads and writes must still be there.
 task copy_task(const copy& c) {
   return make_task([c] {
-    const void* from = c.from_place == place::pageable_host ? c.from : view_of(c.from, c.bytes);
-    void* to = c.to_place == place::pageable_host ? c.to : view_of(c.to, c.bytes);
+    const void* from = c.from_place == place::pageable_host ? c.from : opened(c.from, c.bytes);
+    void* to = c.to_place == place::pageable_host ? c.to : opened(c.to, c.bytes);
     std::memcpy(to, from, c.bytes);
   });
 }
@@ -92,7 +92,7 @@ task copy_task(const copy& c) {
 task staged_task(const copy& c) {
   const auto* bytes = static_cast<const char*>(c.from);
   return make_task([c, staged = std::vector<char>(bytes, bytes + c.bytes)] {
-    std::memcpy(view_of(c.to, c.bytes), staged.data(), c.bytes);
+    std::memcpy(opened(c.to, c.bytes), staged.data(), c.bytes);
   });
 }
 
@@ -187,7 +187,7 @@ cudaError_t cudaMemsetAsync(void* devPtr, int value, size_t count, cudaStream_t 
     stream_state& s = *find_stream(stream);
     if (count == 0) return;
     if (place_of(devPtr, count) != place::device) refuse(cudaErrorInvalidValue, devPtr, " is not of device memory");
-    enqueue(s, make_task([=] { std::memset(view_of(devPtr, count), value, count); }));
+    enqueue(s, make_task([=] { std::memset(opened(devPtr, count), value, count); }));
   });
 }
 

@@ -159,9 +159,9 @@ long allocations() { return world().allocations; }
 
 namespace {
 
-char* view_for_tests(const void* p, std::size_t bytes) {
+char* memory_for_tests(const void* p, std::size_t bytes) {
   try {
-    return view_of(p, bytes);
+    return opened(p, bytes);
   } catch (const device_fault& f) {
     throw std::out_of_range(f.why);
   }
@@ -171,12 +171,14 @@ char* view_for_tests(const void* p, std::size_t bytes) {
 
 void peek(void* to, const void* from, std::size_t bytes) {
   const std::lock_guard guard(lock());
-  if (bytes != 0) std::memcpy(to, view_for_tests(from, bytes), bytes);
+  const memory_closer closer;
+  if (bytes != 0) std::memcpy(to, memory_for_tests(from, bytes), bytes);
 }
 
 void poke(void* to, const void* from, std::size_t bytes) {
   const std::lock_guard guard(lock());
-  if (bytes != 0) std::memcpy(view_for_tests(to, bytes), from, bytes);
+  const memory_closer closer;
+  if (bytes != 0) std::memcpy(memory_for_tests(to, bytes), from, bytes);
 }
 
 }  // namespace standin
