@@ -109,8 +109,8 @@ void wait_in_capture(const std::shared_ptr<stream_state>& stream, const event_st
   add_nodes(stream->captured, event.captured);
 }
 
-// cudaGraphLaunch: "ordered behind both any previous work in stream and any previous launches of graphExec". Inside, only
-// the graph's own order holds.
+// cudaGraphLaunch: "ordered behind both any previous work in stream and any previous launches of graphExec". Inside,
+// only the graph's own order holds.
 void launch(executable_state& executable, stream_state& stream) {
   const node_list& nodes = *executable.nodes;
   if (stream.capture != nullptr) refuse(cudaErrorNotSupported, "the stand-in captures no graph inside a graph");
@@ -135,7 +135,8 @@ void refuse_while_capturing(const char* what) {
     const bool own = capture->thread == std::this_thread::get_id();
     const bool forbids = (capture->mode != cudaStreamCaptureModeRelaxed && own) ||
                          (capture->mode == cudaStreamCaptureModeGlobal && !own);
-    // "this thread is prohibited from potentially unsafe API calls" (cudaThreadExchangeStreamCaptureMode).
+    // "this thread is prohibited from potentially unsafe API calls" (cudaThreadExchangeStreamCaptureMode), and "any
+    // associated capture graphs are invalidated" (CUDA C++ Programming Guide, Prohibited and Unhandled Operations).
     if (forbids) break_capture(*capture, cudaErrorStreamCaptureUnsupported, what);
   }
 }

@@ -69,7 +69,7 @@ algorithm decoded(const cublasLtMatmulAlgo_t& algo, const product& p);  // refus
 void set_default_algorithms();
 algorithm best_algorithm(const product& p);  // with default preferences
 
-// Computes the product in plain loops. The pointers are the stand-in's views.
+// Computes the product in plain loops, in memory that is open.
 struct product_data {
   double alpha, beta;
   const char *a, *b, *c;

@@ -23,8 +23,8 @@
 #error "the stand-in's fibers are written for x86-64"
 #endif
 
-// standin_switch(save, to): keeps the registers that a function must keep (System V ABI, AMD64 supplement, 3.2.1) on the
-// stack at hand, writes its top to *save, and goes on where the stack with the top `to` was left.
+// standin_switch(save, to): keeps the registers that a function must keep (System V ABI, AMD64 supplement, 3.2.1) on
+// the stack at hand, writes its top to *save, and goes on where the stack with the top `to` was left.
 asm(R"(
 .text
 .globl standin_switch

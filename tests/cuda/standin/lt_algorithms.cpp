@@ -22,8 +22,8 @@ std::vector<algorithm>& offered() {
   return order;
 }
 
-// Types are part of an algorithm: "CUBLAS_STATUS_INVALID_VALUE if matrix layout descriptors or operation descriptor don't
-// match algo descriptor" (cublasLtMatmulAlgoCheck).
+// Types are part of an algorithm: "CUBLAS_STATUS_INVALID_VALUE if matrix layout descriptors or operation descriptor
+// don't match algo descriptor" (cublasLtMatmulAlgoCheck).
 std::uint64_t types_of(const product& p) {
   return static_cast<std::uint64_t>(p.compute) << 32 | static_cast<std::uint64_t>(p.in) << 16 |
          static_cast<std::uint64_t>(p.out);

@@ -65,8 +65,8 @@ using namespace standin;
 
 extern "C" {
 
-// "allocates some internal resources", and their release "will implicitly call cudaDeviceSynchronize" (cuBLAS guide,
-// cublasLtCreate): neither has a place in a capture. The handle "is tied to the current CUDA device".
+// "It allocates light hardware resources on the host and device", which a capture has no place for. "The cuBLASLt
+// library context is tied to the current CUDA device" (cuBLAS guide, cublasLtCreate).
 cublasStatus_t cublasLtCreate(cublasLtHandle_t* lightHandle) {
   return blas_call("cublasLtCreate", [&] {
     must_be_place(lightHandle);
@@ -81,7 +81,7 @@ cublasStatus_t cublasLtDestroy(cublasLtHandle_t lightHandle) {
       [&] {
         if (lightHandle == nullptr) refuse(CUBLAS_STATUS_INVALID_VALUE, "no handle");
         libraries().find(lightHandle, CUBLAS_STATUS_NOT_INITIALIZED);
-        refuse_while_capturing("cublasLtDestroy, which synchronizes, while a stream is capturing");
+        refuse_while_capturing("cublasLtDestroy, which frees, while a stream is capturing");
         libraries().destroy(lightHandle, CUBLAS_STATUS_NOT_INITIALIZED);
       },
       needs::nothing);

@@ -1,5 +1,5 @@
-// Entry point of cuBLASLt: cublasLtMatmul, which refuses all that the documentation does not allow, and puts the product
-// into the stream. Quotes are from cublasLt.h and from the cuBLAS guide's section on cublasLtMatmul.
+// Entry point of cuBLASLt: cublasLtMatmul, which refuses all that the documentation does not allow, and puts the
+// product into the stream. Quotes are from cublasLt.h and from the cuBLAS guide's section on cublasLtMatmul.
 #include <algorithm>
 #include <cstring>
 
@@ -91,12 +91,11 @@ bool overlaps_itself(const area& x) {
 void must_be_device_memory(const void* p, offset bytes, int device, const char* name) {
   if (p == nullptr) refuse(CUBLAS_STATUS_INVALID_VALUE, name, " is null");
   try {
-    view_of(p, static_cast<std::size_t>(bytes));
+    if (holder_of(p, static_cast<std::size_t>(bytes)).device == device) return;
   } catch (const device_fault& f) {
     refuse(CUBLAS_STATUS_INVALID_VALUE, name, ": ", f.why);
   }
-  if (find_allocation(p)->device != device)
-    refuse(CUBLAS_STATUS_INVALID_VALUE, name, " is not of memory of device ", device);
+  refuse(CUBLAS_STATUS_INVALID_VALUE, name, " is not of memory of device ", device);
 }
 
 void must_be_aligned(const void* p, std::size_t alignment, const char* name) {
@@ -226,13 +225,13 @@ extern "C" cublasStatus_t cublasLtMatmul(cublasLtHandle_t lightHandle, cublasLtM
 
     enqueue(s, make_task([=]() mutable {
               const auto view = [](const void* at, const area& x) {
-                return view_of(at, static_cast<std::size_t>(x.bytes()));
+                return opened(at, static_cast<std::size_t>(x.bytes()));
               };
               data.a = view(A, a);
               data.b = view(B, b);
               data.c = view(C, c);
               data.d = view(D, d);
-              if (needed != 0) std::memset(view_of(workspace, needed), 0xff, needed);  // its contents are lost
+              if (needed != 0) std::memset(opened(workspace, needed), 0xff, needed);  // its contents are lost
               compute(p, chosen, data);
             }));
   });

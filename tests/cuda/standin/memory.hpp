@@ -1,10 +1,11 @@
-// Device memory and pinned host memory. Every allocation has pages of its own, mapped twice: at the address that the
-// user has, closed to everybody but running kernels where it is a device's, and at a view that only the stand-in knows.
+// Device memory and pinned host memory. Every allocation has pages of its own; those of a device are closed to
+// everybody but running work.
 //
-//   closed page | red zone, data, red zone of less than 256 bytes | closed page
+//   closed | red zone, data, red zone of less than 256 bytes | closed
 //
-// The data ends as near to the closed page as the 256 bytes of cudaMalloc's alignment allow. New memory, and red zones,
-// hold 0xff: a NaN in every floating-point type, an address that faults. Addresses don't come again.
+// The data ends as near to the closed pages as the 256 bytes of cudaMalloc's alignment allow. New memory, and red
+// zones, hold 0xff: a NaN in every floating-point type, an address that faults. Addresses don't come again. What is not
+// caught: other threads of the host that touch device memory while work runs.
 #ifndef NORMUON_TESTS_CUDA_STANDIN_MEMORY_HPP
 #define NORMUON_TESTS_CUDA_STANDIN_MEMORY_HPP
 
@@ -17,14 +18,13 @@ constexpr int pinned = -1;  // as the device of host memory
 constexpr std::size_t memory_alignment = 256;
 
 struct allocation {
-  char* address;  // the user's
-  char* view;     // the same bytes
+  char* address;
   std::size_t bytes;
   int device;
   bool alive;
-  char* pages;         // the user's mapping, and
-  char* pages_view;    // the view's,
-  std::size_t mapped;  // both of so many bytes
+  bool open;           // can be touched now
+  char* pages;         // where its pages begin,
+  std::size_t mapped;  // and how many bytes they are
   std::size_t number;  // which it was, from 1
 };
 
@@ -34,13 +34,17 @@ allocation* find_allocation(const void* p);  // whose pages hold p, alive or not
 bool in_device_space(const void* p);         // where device memory is, was or will be
 std::size_t bytes_in_use(int device);
 
-// Where the stand-in finds `bytes` bytes of a living allocation. Those outside one are refused with a device_fault.
-char* view_of(const void* p, std::size_t bytes);
-
-// While a kernel runs, the memory of its device is open to it.
-void open_memory(int device);
+// Refuses, by a device_fault, bytes that are not all of one living allocation.
+allocation& holder_of(const void* p, std::size_t bytes);
+// The same, and opens it until close_memory.
+char* opened(const void* p, std::size_t bytes);
+void open_memory(int device);  // all of a device, for a kernel
 void close_memory();
-void check_red_zones();  // a device_fault names the allocation that was overrun
+void check_red_zones();  // of what is open; a device_fault names the allocation that was overrun
+
+struct memory_closer {
+  ~memory_closer() { close_memory(); }
+};
 
 void forget_memory();  // all of it
 

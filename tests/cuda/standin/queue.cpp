@@ -83,10 +83,6 @@ bool run_one(const std::unordered_set<const work*>* needed) {
   return true;
 }
 
-struct memory_closer {
-  ~memory_closer() { close_memory(); }
-};
-
 }  // namespace
 
 handle_table<stream_state>& streams() { return state().streams; }

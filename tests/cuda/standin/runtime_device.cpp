@@ -73,12 +73,17 @@ cudaError_t cudaGetDevice(int* device) {
   });
 }
 
+// Answered also while the current device has failed: another one may work.
 cudaError_t cudaSetDevice(int device) {
-  return runtime_call("cudaSetDevice", [&] {
-    must_exist(device);
-    device_must_work(device);
-    select_device(device);
-  });
+  return runtime_call(
+      "cudaSetDevice",
+      [&] {
+        if (devices().empty()) refuse(cudaErrorNoDevice, "there is no device");
+        must_exist(device);
+        device_must_work(device);
+        select_device(device);
+      },
+      needs::nothing);
 }
 
 cudaError_t cudaDeviceGetAttribute(int* value, enum cudaDeviceAttr attr, int device) {

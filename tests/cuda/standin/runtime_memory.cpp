@@ -27,9 +27,9 @@ void make(void** p, std::size_t bytes, int device) {
   note_allocation();
 }
 
-// "If cudaFree(devPtr) has already been called before, an error is returned"; it "cannot be used with a pointer allocated
-// using the host API, and vice versa" (cudaFree). It "may perform implicit synchronization": then it also may not, and
-// queued work that uses the memory fails.
+// "If cudaFree(devPtr) has already been called before, an error is returned"; it "cannot be used with a pointer
+// allocated using the host API, and vice versa" (cudaFree). It "may perform implicit synchronization": then it also may
+// not, and queued work that uses the memory fails.
 void free_memory(void* p, bool host) {
   if (p == nullptr) return;
   allocation* a = find_allocation(p);
@@ -48,7 +48,7 @@ place place_of(const void* p, std::size_t bytes) {
   const allocation* a = find_allocation(p);
   if (a == nullptr && !in_device_space(p)) return place::pageable_host;
   try {
-    view_of(p, bytes);
+    holder_of(p, bytes);
   } catch (const device_fault& f) {
     refuse(cudaErrorInvalidValue, f.why);
   }
@@ -82,18 +82,17 @@ copy checked_copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind 
 // The copy itself, at the time when it runs: what it reads and writes must still be there.
 task copy_task(const copy& c) {
   return make_task([c] {
-    const void* from = c.from_place == place::pageable_host ? c.from : view_of(c.from, c.bytes);
-    void* to = c.to_place == place::pageable_host ? c.to : view_of(c.to, c.bytes);
+    const void* from = c.from_place == place::pageable_host ? c.from : opened(c.from, c.bytes);
+    void* to = c.to_place == place::pageable_host ? c.to : opened(c.to, c.bytes);
     std::memcpy(to, from, c.bytes);
   });
 }
 
-// What leaves pageable memory has been read when the call returns: "first staged to pinned memory" (API synchronization
-// behavior, CUDA Runtime API); it arrives later.
+// What leaves pageable memory has been read when the call returns, and arrives later.
 task staged_task(const copy& c) {
   const auto* bytes = static_cast<const char*>(c.from);
   return make_task([c, staged = std::vector<char>(bytes, bytes + c.bytes)] {
-    std::memcpy(view_of(c.to, c.bytes), staged.data(), c.bytes);
+    std::memcpy(opened(c.to, c.bytes), staged.data(), c.bytes);
   });
 }
 
@@ -102,32 +101,36 @@ void wait_for(const stream_state& stream) {
   device_must_work(stream.device);
 }
 
-// API synchronization behavior, "Asynchronous": pageable memory to device, staged; device to pageable memory, "will
-// return only once the copy has completed"; host to host, "fully synchronous"; all others later.
+// "For transfers between device memory and pageable host memory, the function might be synchronous", and "may
+// synchronize with the stream" to stage; from host to host it "is fully synchronous"; else asynchronous (API
+// synchronization behavior, Asynchronous). Might: what comes from a device is there when the call returns, or not.
 void copy_later(const copy& c, stream_state& stream) {
-  const bool from_pageable = c.from_place == place::pageable_host, to_pageable = c.to_place == place::pageable_host;
-  if (from_pageable || to_pageable) refuse_captured(stream, "a copy from or to pageable memory may synchronize");
+  const bool pageable = c.from_place == place::pageable_host || c.to_place == place::pageable_host;
   const bool host_to_host = c.from_place != place::device && c.to_place != place::device;
-  if (from_pageable && !host_to_host) {
+  if (pageable) refuse_captured(stream, "a copy from or to pageable memory may synchronize");
+  if (c.from_place == place::pageable_host && !host_to_host) {
+    if (stream.last != nullptr && !stream.last->done) note_wait();
     enqueue(stream, staged_task(c));
   } else {
     enqueue(stream, copy_task(c));
-    if (to_pageable || host_to_host) wait_for(stream);
+    if (host_to_host || (pageable && random_below(2) == 0)) wait_for(stream);
+    else if (pageable) note_wait();
   }
 }
 
-// API synchronization behavior, "Synchronous": from pageable memory the stream is waited for and the memory is staged,
-// "but the DMA to final destination may not have completed"; from one place of a device to another "no host-side
-// synchronization is performed"; all others return when the copy is complete.
+// "For transfers from pageable host memory to device memory, a stream sync is performed before the copy is initiated",
+// and "the DMA to final destination may not have completed"; "from device memory to device memory, no host-side
+// synchronization is performed"; else it returns when all is done (API synchronization behavior, Synchronous).
 void copy_now(const copy& c) {
   stream_state& legacy = *find_stream(nullptr);
-  if (c.from_place == place::pageable_host && c.to_place == place::device) {
+  const bool to_device = c.to_place == place::device;
+  if (c.from_place == place::pageable_host && to_device) {
     wait_for(legacy);
     append(legacy, staged_task(c));
     return;
   }
   append(legacy, copy_task(c));
-  if (c.from_place != place::device || c.to_place != place::device) wait_for(legacy);
+  if (c.from_place != place::device || !to_device) wait_for(legacy);
 }
 
 }  // namespace
@@ -184,7 +187,7 @@ cudaError_t cudaMemsetAsync(void* devPtr, int value, size_t count, cudaStream_t 
     stream_state& s = *find_stream(stream);
     if (count == 0) return;
     if (place_of(devPtr, count) != place::device) refuse(cudaErrorInvalidValue, devPtr, " is not of device memory");
-    enqueue(s, make_task([=] { std::memset(view_of(devPtr, count), value, count); }));
+    enqueue(s, make_task([=] { std::memset(opened(devPtr, count), value, count); }));
   });
 }
 

@@ -160,8 +160,9 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   });
 }
 
-// "If cudaEventRecord() has not been called on either event", or one "was created with the cudaEventDisableTiming flag",
-// cudaErrorInvalidResourceHandle; not completed: cudaErrorNotReady (cudaEventElapsedTime). Times are those of the host.
+// "If cudaEventRecord() has not been called on either event", or one "was created with the cudaEventDisableTiming
+// flag", cudaErrorInvalidResourceHandle; not completed: cudaErrorNotReady (cudaEventElapsedTime). Times are those of
+// the host.
 cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t start, cudaEvent_t end) {
   return runtime_call("cudaEventElapsedTime", [&] {
     if (ms == nullptr) refuse(cudaErrorInvalidValue, "no place for the time");

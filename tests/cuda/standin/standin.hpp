@@ -2,7 +2,7 @@
 // libraries runs the whole GPU path on the CPU, without a GPU. It keeps what the vendor promises and nothing more:
 //   - device memory can't be touched by the host; a kernel can touch that of its own device only;
 //   - work waits in its stream until something forces it, and then runs in any order that streams and events allow;
-//   - what the vendor's documentation forbids is refused, with the code that it names, and a sentence in last_refusal().
+//   - what the documentation forbids is refused, with the code that it names, and a sentence in last_refusal().
 // This header lets a test choose the order, make calls fail, look into device memory, and count.
 #ifndef NORMUON_TESTS_CUDA_STANDIN_HPP
 #define NORMUON_TESTS_CUDA_STANDIN_HPP
@@ -49,7 +49,8 @@ long work_done();                   // kernels, copies and products that ran sin
 void run_everything();  // the device has had time enough: all queued work runs, and no wait is counted
 std::size_t queued();   // kernels, copies, products and markers that have not run
 
-// Reads and writes device or pinned memory as it is now; forces nothing. Throws std::out_of_range outside an allocation.
+// Reads and writes device or pinned memory as it is now; forces nothing. Throws std::out_of_range outside an
+// allocation.
 void peek(void* to, const void* from, std::size_t bytes);
 void poke(void* to, const void* from, std::size_t bytes);
 

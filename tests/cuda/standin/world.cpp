@@ -62,7 +62,7 @@ void begin_call(const char* name, needs what) {
   std::erase_if(w.failures, [](const scheduled_failure& f) { return f.calls_left <= 0; });
   if (code != 0) throw refusal{static_cast<cudaError_t>(code), static_cast<cublasStatus_t>(code), "as scheduled"};
   if (what == needs::nothing) return;
-  // cublasLtCreate: CUBLAS_STATUS_NOT_INITIALIZED where the runtime is not initialised, "the hardware does not support".
+  // Without a driver the vendor's cublasLtCreate returns CUBLAS_STATUS_NOT_INITIALIZED.
   if (w.devices.empty()) throw refusal{cudaErrorNoDevice, CUBLAS_STATUS_NOT_INITIALIZED, "there is no device"};
   device_must_work(current_device());
 }
@@ -159,9 +159,9 @@ long allocations() { return world().allocations; }
 
 namespace {
 
-char* view_for_tests(const void* p, std::size_t bytes) {
+char* memory_for_tests(const void* p, std::size_t bytes) {
   try {
-    return view_of(p, bytes);
+    return opened(p, bytes);
   } catch (const device_fault& f) {
     throw std::out_of_range(f.why);
   }
@@ -171,12 +171,14 @@ char* view_for_tests(const void* p, std::size_t bytes) {
 
 void peek(void* to, const void* from, std::size_t bytes) {
   const std::lock_guard guard(lock());
-  if (bytes != 0) std::memcpy(to, view_for_tests(from, bytes), bytes);
+  const memory_closer closer;
+  if (bytes != 0) std::memcpy(to, memory_for_tests(from, bytes), bytes);
 }
 
 void poke(void* to, const void* from, std::size_t bytes) {
   const std::lock_guard guard(lock());
-  if (bytes != 0) std::memcpy(view_for_tests(to, bytes), from, bytes);
+  const memory_closer closer;
+  if (bytes != 0) std::memcpy(memory_for_tests(to, bytes), from, bytes);
 }
 
 }  // namespace standin

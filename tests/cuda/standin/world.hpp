@@ -52,8 +52,8 @@ void shuffle(std::vector<T>& values) {
   for (std::size_t i = values.size(); i > 1; --i) std::swap(values[i - 1], values[random_below(i)]);
 }
 
-// Objects behind handles. A handle is a number that no pointer has, of its own kind, and never comes again: one that was
-// destroyed, or one of another kind, is known as such.
+// Objects behind handles. A handle is a number that no pointer has, of its own kind, and never comes again: one that
+// was destroyed, or one of another kind, is known as such.
 template <class T>
 class handle_table {
  public:

@@ -12,8 +12,8 @@
 
 namespace standin {
 
-// Puts `thread_body` into the stream as a kernel. `addresses` are its arguments that are pointers: they must be of memory
-// that a device can reach. Counted and failed as "cudaLaunchKernel".
+// Puts `thread_body` into the stream as a kernel. `addresses` are its arguments that are pointers: they must be of
+// memory that a device can reach. Counted and failed as "cudaLaunchKernel".
 cudaError_t enqueue_kernel(dim3 grid, dim3 block, cudaStream_t stream, std::function<void()> thread_body,
                            std::vector<const void*> addresses);
 
