@@ -36,7 +36,8 @@ any_options in_float32(any_options options) {
   return options;
 }
 
-// Two shapes of every rule, one of them a batch; longer than a tile, and not a multiple of anything.
+// Two shapes of every rule, one of them a batch; longer than a tile, and not a multiple of anything. And, of some, more
+// elements than one block is meant for.
 template <element T>
 std::vector<owned_parameter<T>> every_rule(bool float32) {
   std::vector<owned_parameter<T>> all;
@@ -44,6 +45,7 @@ std::vector<owned_parameter<T>> every_rule(bool float32) {
     const any_options o = float32 ? in_float32(rule.options) : rule.options;
     all.emplace_back(rule.name, o, 9, 70, 2);
     all.emplace_back(std::string(rule.name) + " tall", o, 67, 12);
+    if (all.size() % 4 == 0 || !rule.is_matrix_rule()) all.emplace_back(std::string(rule.name) + " large", o, 131, 70);
   }
   return all;
 }
@@ -260,4 +262,28 @@ TEST_CASE("weights and gradients in 16 bits train on the GPU as they do on the E
   };
   compare(bfloat16());
   compare(float16());
+}
+
+TEST_CASE("a product that the library would only make by split sums is refused before anything is written") {
+  standin::restart();
+  placed_model<cublas_backend> m(std::move(mixed_model<float>().parameters));
+  m.make_gradients(0);
+  const auto before = m.weights();
+  standin::set_algorithms({standin::algorithm::split_k_in_place, standin::algorithm::split_k});
+  CHECK(refusal_of([&] { m.opt.step(); }).is(error_code::device, "cublasLtMatmulAlgoGetHeuristic of", "in bfloat16"));
+  CHECK(same_bits(m.weights(), before));
+  standin::set_algorithms(
+      {standin::algorithm::split_k_in_place, standin::algorithm::unusable, standin::algorithm::plain});
+  m.opt.step();
+  CHECK_FALSE(same_bits(m.weights(), before));
+  standin::restart();
+}
+
+TEST_CASE("a run is a whole bank, but no larger than fills a device") {
+  standin::restart();
+  const cublas_backend b;
+  CHECK(b.run_length({768, 768, 1, compute_type::bfloat16}) == 227);
+  CHECK(b.run_length({4096, 14336, 1, compute_type::bfloat16}) == 2);
+  CHECK(b.run_length({16384, 65536, 1, compute_type::bfloat16}) == 1);
+  CHECK(b.run_length({1, 1, 1, compute_type::bfloat16}) == 4096);
 }
