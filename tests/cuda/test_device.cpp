@@ -1,8 +1,10 @@
 // The GPU backend linked with the vendor's own libraries. Where there is no device it must say so; where there is one,
 // it keeps the laws on it.
-#include "normuon/backends/cublas.hpp"
+#include "cuda/direct_backend.hpp"
+#include "cuda/placed_model.hpp"
 #include "normuon/testing/backend_conformance.hpp"
 #include "support/refusal.hpp"
+#include "support/trajectories.hpp"
 
 using namespace normuon;
 using namespace normuon::test;
@@ -29,4 +31,28 @@ TEST_CASE("the cuBLAS backend keeps the laws in float on this machine's device" 
 TEST_CASE("the cuBLAS backend keeps the laws in double on this machine's device" *
           doctest::skip(!there_is_a_device())) {
   testing::check_backend([] { return cublas_backend64(); });
+}
+
+TEST_CASE("on a device the published trajectories are met" * doctest::skip(!there_is_a_device())) {
+  check_trajectories_in_double<cublas_backend64>(norm_guard::as_published);
+  check_trajectories_in_double<cublas_backend64>(norm_guard::exact);
+  check_trajectories_in_float<cublas_backend>();
+}
+
+TEST_CASE("on a device a hundred recorded steps have the bits of direct ones, and of a second training" *
+          doctest::skip(!there_is_a_device())) {
+  placed_model<cublas_backend> recorded(std::move(mixed_model<float>().parameters)),
+      again(std::move(mixed_model<float>().parameters));
+  placed_model<direct_cublas_backend> direct(std::move(mixed_model<float>().parameters));
+  for (int step = 0; step < 100; ++step) {
+    for (auto* m : {&recorded, &again}) {
+      m->make_gradients(step);
+      m->opt.step();
+    }
+    direct.make_gradients(step);
+    direct.opt.step();
+  }
+  CHECK(same_bits(recorded.weights(), direct.weights()));
+  CHECK(same_bits(recorded.weights(), again.weights()));
+  CHECK(same_bits(recorded.opt.export_state(), direct.opt.export_state()));
 }

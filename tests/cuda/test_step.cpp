@@ -4,8 +4,8 @@
 
 #include <limits>
 
+#include "cuda/direct_backend.hpp"
 #include "cuda/placed_model.hpp"
-#include "normuon/backends/cublas.hpp"
 #include "normuon/backends/eigen.hpp"
 #include "standin.hpp"
 #include "support/matrix.hpp"
@@ -16,16 +16,6 @@ using namespace normuon;
 using namespace normuon::test;
 
 namespace {
-
-// The same backend without its recordings: every operation is done at once.
-class direct_cublas_backend : public cublas_backend {
- public:
-  using cublas_backend::cublas_backend;
-
- private:
-  using cublas_backend::record, cublas_backend::replay;
-};
-static_assert(tensor_backend<direct_cublas_backend> && !has_capture<direct_cublas_backend>);
 
 any_options in_float32(any_options options) {
   std::visit(

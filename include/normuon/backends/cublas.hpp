@@ -12,7 +12,8 @@ namespace normuon {
 constexpr element_type stored_as(compute_type compute) {
   switch (compute) {
     case compute_type::float64: return element_type::float64;
-    case compute_type::float32: return element_type::float32;
+    case compute_type::float32:
+    case compute_type::tensor_float32: return element_type::float32;
     case compute_type::bfloat16: return element_type::bfloat16;
     case compute_type::float16: return element_type::float16;
     case compute_type::automatic: break;
@@ -69,6 +70,7 @@ class basic_cublas_backend {
       case compute_type::float32: return "cublasLt float32";
       case compute_type::bfloat16: return "cublasLt bfloat16";
       case compute_type::float16: return "cublasLt float16";
+      case compute_type::tensor_float32: return "cublasLt tensor_float32";
       case compute_type::automatic: break;
     }
     return "cublasLt";
@@ -150,7 +152,7 @@ class basic_cublas_backend {
     const operand_view y = Y.view(), a = A.view(), b = B.view(), c = beta == 0 ? y : C.view();
     if (y.rows == 0 || y.cols == 0 || y.count == 0) return;
     device_->use([&] {
-      const product_plan& plan = device_->products().plan_for(y, a, b, transpose, c == y);
+      const product_plan& plan = device_->products().plan_for(y, a, b, Y.shape.compute, transpose, c == y);
       add(product_operation{y, a, b, c, alpha, beta, &plan});
     });
   }

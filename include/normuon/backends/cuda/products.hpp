@@ -15,6 +15,7 @@ namespace normuon {
 // Y (m x n) of depth k for all of a run, by the strides between rows; B lies as n x k where `transpose` is true.
 struct product_shape_key {
   index_t m, n, k, count, leading_a, leading_b, leading_y;
+  compute_type compute;
   element_type type;
   bool transpose, in_place;
   auto operator<=>(const product_shape_key&) const = default;
@@ -42,10 +43,10 @@ class cublas_lt_products {
       : handle_(make_cublas_lt()), workspace_(make_device_memory(workspace_bytes)), workspace_bytes_(workspace_bytes) {}
 
   // The plan of a product; made, and its algorithm chosen, where there is none yet.
-  const product_plan& plan_for(const operand_view& Y, const operand_view& A, const operand_view& B, bool transpose,
-                               bool in_place) {
-    const product_shape_key key{Y.rows,    Y.cols,    A.cols, Y.count,   A.leading,
-                                B.leading, Y.leading, Y.type, transpose, in_place};
+  const product_plan& plan_for(const operand_view& Y, const operand_view& A, const operand_view& B,
+                               compute_type compute, bool transpose, bool in_place) {
+    const product_shape_key key{Y.rows,    Y.cols,  A.cols, Y.count,   A.leading, B.leading,
+                                Y.leading, compute, Y.type, transpose, in_place};
     const auto found = plans_.find(key);
     if (found != plans_.end()) return found->second;
     product_plan plan = make_plan(key);  // nothing is kept of one that fails
@@ -78,10 +79,15 @@ class cublas_lt_products {
     return CUDA_R_16F;
   }
 
+  static cublasComputeType_t sums_of(compute_type compute) {
+    if (compute == compute_type::float64) return CUBLAS_COMPUTE_64F;
+    return compute == compute_type::tensor_float32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+  }
+
   static std::string text(const product_shape_key& k) {
     std::ostringstream s;
     s.imbue(std::locale::classic());
-    s << k.count << " products " << k.m << " x " << k.n << " of depth " << k.k << " in " << name_of(k.type);
+    s << k.count << " products " << k.m << " x " << k.n << " of depth " << k.k << " in " << name_of(k.compute);
     return s.str();
   }
 
@@ -117,8 +123,7 @@ class cublas_lt_products {
     product_plan plan;
     const bool is_double = k.type == element_type::float64;
     cublasLtMatmulDesc_t desc = nullptr;
-    check(cublasLtMatmulDescCreate(&desc, is_double ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F,
-                                   is_double ? CUDA_R_64F : CUDA_R_32F),
+    check(cublasLtMatmulDescCreate(&desc, sums_of(k.compute), is_double ? CUDA_R_64F : CUDA_R_32F),
           "cublasLtMatmulDescCreate");
     plan.desc = matmul_desc(desc);
     set(plan.desc, CUBLASLT_MATMUL_DESC_TRANSA, k.transpose ? CUBLAS_OP_T : CUBLAS_OP_N);
