@@ -60,7 +60,7 @@ void begin_call(const char* name, needs what) {
   for (scheduled_failure& f : w.failures)
     if (f.name == name && --f.calls_left == 0) code = f.code;
   std::erase_if(w.failures, [](const scheduled_failure& f) { return f.calls_left <= 0; });
-  if (code != 0) throw refusal{static_cast<cudaError_t>(code), static_cast<cublasStatus_t>(code), "as scheduled"};
+  if (code != 0) throw refusal{code, code, "as scheduled"};
   if (what == needs::nothing) return;
   // Without a driver the vendor's cublasLtCreate returns CUBLAS_STATUS_NOT_INITIALIZED.
   if (w.devices.empty()) throw refusal{cudaErrorNoDevice, CUBLAS_STATUS_NOT_INITIALIZED, "there is no device"};
