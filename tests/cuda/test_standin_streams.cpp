@@ -193,6 +193,11 @@ TEST_CASE("a query tells the truth, and asking often enough ends in success") {
   CHECK(queries < 20);
   CHECK(value_at(log) == 111111111);
   CHECK(cudaStreamQuery(s) == cudaSuccess);
+  for (int i = 0; i < 9; ++i) CHECK(append_in(s, new_log(), 1) == cudaSuccess);
+  queries = 0;
+  while (queries < 20 && cudaStreamQuery(s) == cudaErrorNotReady) ++queries;
+  CHECK(queries > 0);
+  CHECK(queries < 20);
   CHECK(standin::waits() == 0);
 }
 

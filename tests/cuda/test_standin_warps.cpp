@@ -84,6 +84,23 @@ TEST_CASE("shuffles move values between the lanes of a warp") {
   }
 }
 
+TEST_CASE("lanes that have ended are not waited for, and give nothing") {
+  for (std::uint64_t seed = 0; seed < 5; ++seed) {
+    restart(seed);
+    int* y = on_device<int>(32);
+    const auto kernel = +[](int* to) {
+      const int t = static_cast<int>(threadIdx.x);
+      const int first = __shfl_xor_sync(everyone, t, 1);
+      if (t % 8 == 0) return;
+      to[t] = first + 100 * __shfl_xor_sync(everyone, t, 1);
+    };
+    CHECK(run(kernel, 1, 32, y) == cudaSuccess);
+    const std::vector<int> got = standin::peek(y, 32);
+    for (int t = 0; t < 32; ++t)
+      if (t % 8 != 0) CHECK(got[static_cast<std::size_t>(t)] == (t ^ 1) + 100 * (t % 8 == 1 ? -1 : t ^ 1));
+  }
+}
+
 TEST_CASE("every type is shuffled whole, in disjoint masks, and votes are counted") {
   restart();
   double* y = on_device<double>(32);

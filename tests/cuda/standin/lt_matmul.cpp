@@ -66,7 +66,7 @@ bool meets(offset begin, offset bytes, const area& y, offset i) {
   const offset before =
       begin - first - y.rows;  // the last column that ends at `begin` or earlier begins so far behind first
   const offset column = before < 0 ? 0 : before / y.ld + 1;
-  return column < y.cols && first + column * y.ld < begin + bytes;
+  return first + column * y.ld < begin + bytes;
 }
 
 bool overlap(const area& x, const area& y) {

@@ -1,7 +1,6 @@
 #include "world.hpp"
 
 #include <algorithm>
-#include <random>
 
 #include "capture.hpp"
 #include "cublas_lt.hpp"
@@ -19,7 +18,7 @@ struct scheduled_failure {
 
 struct world_state {
   std::recursive_mutex lock;
-  std::mt19937_64 random{0};
+  std::uint64_t random = 0;
   std::vector<device_state> devices{1};
   std::size_t memory_limit = std::size_t{4} << 30;
   std::vector<scheduled_failure> failures;
@@ -44,7 +43,15 @@ void select_device(int device) { selected_device = device; }
 void note_wait() { ++world().waits; }
 void note_allocation() { ++world().allocations; }
 std::size_t memory_limit() { return world().memory_limit; }
-std::size_t random_below(std::size_t n) { return static_cast<std::size_t>(world().random() % n); }
+
+// SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
+std::size_t random_below(std::size_t n) {
+  std::uint64_t x = world().random += 0x9e3779b97f4a7c15u;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  x ^= x >> 31;
+  return n >> 32 == 0 ? (x >> 32) * n >> 32 : x % n;
+}
 
 // "This leaves the process in an inconsistent state and any further CUDA work will return the same error"
 // (cudaErrorIllegalAddress and others of its kind, enum cudaError).
@@ -87,7 +94,7 @@ void restart() {
   forget_blas();
   forget_memory();
   world_state& w = world();
-  w.random.seed(0);
+  w.random = 0;
   w.devices.assign(1, {});
   w.memory_limit = std::size_t{4} << 30;
   w.failures.clear();
@@ -99,7 +106,7 @@ void restart() {
 
 void seed(std::uint64_t n) {
   const std::lock_guard guard(lock());
-  world().random.seed(n);
+  world().random = n;
 }
 
 void set_device_count(int count) {
