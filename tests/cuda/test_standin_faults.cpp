@@ -76,6 +76,7 @@ TEST_CASE("calls are counted and listed by name, and so are handles, memory and 
   CHECK(cudaEventSynchronize(e) == cudaSuccess);
   CHECK(standin::calls("cudaLaunchKernel") == 2);
   CHECK(standin::calls("cudaMalloc") == 0);
+  CHECK(standin::calls("cudaGetLastError") == 0);
   CHECK(standin::allocations() == 0);
   CHECK(standin::waits() == 1);
   CHECK(standin::work_done() == 1);

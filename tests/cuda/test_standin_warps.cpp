@@ -59,7 +59,7 @@ TEST_CASE("threads that meet at two barriers fail, and so do those that wait for
 
 TEST_CASE("shuffles move values between the lanes of a warp") {
   restart();
-  int* y = on_device<int>(5 * 70);
+  int* y = on_device<int>(6 * 70);
   const auto kernel = +[](int* to) {
     const int t = static_cast<int>(threadIdx.x);
     const unsigned mask = t < 64 ? everyone : 0x3fu;  // the last warp has six lanes
@@ -68,9 +68,10 @@ TEST_CASE("shuffles move values between the lanes of a warp") {
     to[140 + t] = __shfl_xor_sync(mask, t, 1);
     to[210 + t] = __shfl_sync(mask, t, 5);
     to[280 + t] = __shfl_down_sync(mask, t, 1, 2);
+    to[350 + t] = __shfl_up_sync(mask, t, 1, 2);
   };
   CHECK(run(kernel, 1, 70, y) == cudaSuccess);
-  const std::vector<int> got = standin::peek(y, 5 * 70);
+  const std::vector<int> got = standin::peek(y, 6 * 70);
   for (int t = 0; t < 70; ++t) {
     CAPTURE(t);
     const int lane = t % 32, warp = t - lane, lanes = t < 64 ? 32 : 6;
@@ -81,11 +82,12 @@ TEST_CASE("shuffles move values between the lanes of a warp") {
     CHECK(at(2) == (t ^ 1));
     CHECK(at(3) == warp + 5);
     CHECK(at(4) == (t % 2 == 0 ? t + 1 : t));
+    CHECK(at(5) == (t % 2 == 0 ? t : t - 1));
   }
 }
 
 TEST_CASE("lanes that have ended are not waited for, and give nothing") {
-  for (std::uint64_t seed = 0; seed < 5; ++seed) {
+  for (std::uint64_t seed = 0; seed < 50; ++seed) {
     restart(seed);
     int* y = on_device<int>(32);
     const auto kernel = +[](int* to) {

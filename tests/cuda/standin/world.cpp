@@ -60,17 +60,26 @@ void device_must_work(int device) {
   if (d.failed != cudaSuccess) refuse(d.failed, "device ", device, " has failed: ", d.why);
 }
 
-void begin_call(const char* name, needs what) {
+namespace {
+
+// Returns the code that the call is scheduled to fail with, or 0.
+int count_call(const char* name) {
   world_state& w = world();
   w.trace.emplace_back(name);
   int code = 0;
   for (scheduled_failure& f : w.failures)
     if (f.name == name && --f.calls_left == 0) code = f.code;
   std::erase_if(w.failures, [](const scheduled_failure& f) { return f.calls_left <= 0; });
-  if (code != 0) throw refusal{code, code, "as scheduled"};
+  return code;
+}
+
+}  // namespace
+
+void begin_call(const char* name, needs what) {
+  if (const int code = count_call(name); code != 0) throw refusal{code, code, "as scheduled"};
   if (what == needs::nothing) return;
   // Without a driver the vendor's cublasLtCreate returns CUBLAS_STATUS_NOT_INITIALIZED.
-  if (w.devices.empty()) throw refusal{cudaErrorNoDevice, CUBLAS_STATUS_NOT_INITIALIZED, "there is no device"};
+  if (devices().empty()) throw refusal{cudaErrorNoDevice, CUBLAS_STATUS_NOT_INITIALIZED, "there is no device"};
   device_must_work(current_device());
 }
 
@@ -80,7 +89,9 @@ void note_runtime_error(cudaError_t code) { last_error = code; }
 
 // cudaGetLastError "returns the last error that has been produced by any of the runtime calls in the same host thread
 // and resets it to cudaSuccess". A failed device can't be reset.
-cudaError_t take_last_error(bool reset) {
+cudaError_t take_last_error(const char* name, bool reset) {
+  const std::lock_guard guard(lock());
+  if (const int scheduled = count_call(name); scheduled != 0) return static_cast<cudaError_t>(scheduled);
   const cudaError_t code = last_error;
   if (reset) last_error = cudaSuccess;
   if (code == cudaSuccess && !devices().empty()) return devices()[static_cast<std::size_t>(selected_device)].failed;
@@ -161,8 +172,15 @@ void forget_calls() {
   world().waits = world().allocations = 0;
 }
 
-long waits() { return world().waits; }
-long allocations() { return world().allocations; }
+long waits() {
+  const std::lock_guard guard(lock());
+  return world().waits;
+}
+
+long allocations() {
+  const std::lock_guard guard(lock());
+  return world().allocations;
+}
 
 namespace {
 
