@@ -82,6 +82,14 @@ int seeds_with(int count, Outcome outcome) {
   return true_ones;
 }
 
+// Runs a kernel by itself, and says what became of it.
+template <class... Parameters, class... Arguments>
+cudaError_t run(void (*kernel)(Parameters...), dim3 grid, dim3 block, Arguments... arguments) {
+  const cudaStream_t s = new_stream();
+  const cudaError_t launched = standin::launch(kernel, grid, block, s, arguments...);
+  return launched != cudaSuccess ? launched : cudaStreamSynchronize(s);
+}
+
 inline bool says(const std::string& words) { return standin::last_refusal().find(words) != std::string::npos; }
 
 #endif

@@ -76,6 +76,7 @@ TEST_CASE("calls are counted and listed by name, and so are handles, memory and 
   CHECK(cudaEventSynchronize(e) == cudaSuccess);
   CHECK(standin::calls("cudaLaunchKernel") == 2);
   CHECK(standin::calls("cudaMalloc") == 0);
+  CHECK(standin::calls("cudaGetLastError") == 0);
   CHECK(standin::allocations() == 0);
   CHECK(standin::waits() == 1);
   CHECK(standin::work_done() == 1);
@@ -87,46 +88,6 @@ TEST_CASE("calls are counted and listed by name, and so are handles, memory and 
   CHECK(standin::handles_in_use() == 0);
   CHECK(standin::memory_in_use() == 0);
   CHECK(cudaStreamDestroy(s) == cudaErrorInvalidResourceHandle);
-}
-
-TEST_CASE("without a device every call says so") {
-  restart();
-  standin::set_device_count(0);
-  int count = 7;
-  void* p = nullptr;
-  cudaStream_t s{};
-  cublasLtHandle_t handle{};
-  CHECK(cudaGetDeviceCount(&count) == cudaErrorNoDevice);
-  CHECK(count == 0);
-  CHECK(cudaSetDevice(0) == cudaErrorNoDevice);
-  CHECK(cudaMalloc(&p, 4) == cudaErrorNoDevice);
-  CHECK(cudaStreamCreateWithFlags(&s, 0) == cudaErrorNoDevice);
-  CHECK(cublasLtCreate(&handle) == CUBLAS_STATUS_NOT_INITIALIZED);
-  CHECK(cudaGetLastError() == cudaErrorNoDevice);
-  CHECK(cudaDriverGetVersion(&count) == cudaSuccess);
-  CHECK(count == 0);
-  CHECK(cudaRuntimeGetVersion(&count) == cudaSuccess);
-  CHECK(count == CUDART_VERSION);
-  cublasLtMatrixLayout_t layout{};  // descriptors need none
-  CHECK(cublasLtMatrixLayoutCreate(&layout, CUDA_R_32F, 1, 1, 1) == CUBLAS_STATUS_SUCCESS);
-}
-
-TEST_CASE("devices say what they are") {
-  restart();
-  standin::set_device_count(2);
-  int value = 0;
-  CHECK(cudaGetDeviceCount(&value) == cudaSuccess);
-  CHECK(value == 2);
-  CHECK(cudaDeviceGetAttribute(&value, cudaDevAttrMultiProcessorCount, 1) == cudaSuccess);
-  CHECK(value == 132);
-  CHECK(cudaDeviceGetAttribute(&value, cudaDevAttrMultiProcessorCount, 2) == cudaErrorInvalidDevice);
-  CHECK(cudaDeviceGetAttribute(nullptr, cudaDevAttrMultiProcessorCount, 0) == cudaErrorInvalidValue);
-  cudaDeviceProp properties;
-  CHECK(cudaGetDeviceProperties(&properties, 0) == cudaSuccess);
-  CHECK(properties.major == 9);
-  CHECK(properties.warpSize == 32);
-  CHECK(std::string(properties.name).size() > 0);
-  CHECK(cudaGetDeviceProperties(&properties, 2) == cudaErrorInvalidDevice);
 }
 
 TEST_CASE("errors have the vendor's names") {

@@ -33,12 +33,6 @@ cudaGraphExec_t executable(cudaStream_t s) {
   return exec;
 }
 
-std::size_t node_count(cudaGraph_t graph) {
-  std::size_t count = 0;
-  CHECK(cudaGraphGetNodes(graph, nullptr, &count) == cudaSuccess);
-  return count;
-}
-
 }  // namespace
 
 TEST_CASE("what a stream captures does not run, and replays in its order with the arguments of then") {
@@ -103,7 +97,9 @@ TEST_CASE("a capture follows events into other streams, and their branches run i
     CHECK(append_in(s, log, 4) == cudaSuccess);
     cudaGraph_t graph{};
     CHECK(cudaStreamEndCapture(s, &graph) == cudaSuccess);
-    CHECK(node_count(graph) == 4);
+    std::size_t nodes = 0;
+    CHECK(cudaGraphGetNodes(graph, nullptr, &nodes) == cudaSuccess);
+    CHECK(nodes == 4);
     CHECK(status(t) == cudaStreamCaptureStatusNone);
     cudaGraphExec_t exec{};
     CHECK(cudaGraphInstantiate(&exec, graph, 0) == cudaSuccess);
@@ -251,6 +247,9 @@ TEST_CASE("while a blocking stream captures, the legacy stream can't be used") {
   restart();
   int* log = on_device(std::vector<int>{0});
   const cudaStream_t s = capturing(cudaStreamCaptureModeThreadLocal, cudaStreamDefault);
+  cudaStreamCaptureStatus value{};
+  CHECK(cudaStreamIsCapturing(nullptr, &value) == cudaErrorStreamCaptureImplicit);
+  CHECK(status(s) == cudaStreamCaptureStatusActive);
   CHECK(append_in(nullptr, log, 1) == cudaErrorStreamCaptureImplicit);
   CHECK(status(s) == cudaStreamCaptureStatusInvalidated);
   restart();

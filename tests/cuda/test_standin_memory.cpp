@@ -58,7 +58,9 @@ TEST_CASE("a kernel that writes behind an allocation, or before it, fails, where
   for (const std::size_t bytes : {1u, 100u, 256u, 1000u, 4095u, 4096u, 4097u, 8192u})
     for (const long offset : {-1L, -200L, -5000L, 0L, 1L, 200L, 4096L}) {
       restart();
+      on_device<char>(bytes);  // neighbours
       char* y = on_device<char>(bytes);
+      on_device<char>(bytes);
       CAPTURE(bytes);
       CAPTURE(offset);
       const long at = offset < 0 ? offset : static_cast<long>(bytes) + offset;

@@ -1,6 +1,5 @@
 // The stand-in's streams and events: when work runs, and in which order.
 #include <set>
-#include <thread>
 #include <vector>
 
 #include "standin_support.hpp"
@@ -9,7 +8,6 @@ namespace {
 
 // Appends a digit, so that a number tells in which order kernels ran.
 __global__ void append(int* log, int digit) { *log = 10 * *log + digit; }
-__global__ void put(int* y, int value) { *y = value; }
 
 cudaError_t append_in(cudaStream_t s, int* log, int digit) { return standin::launch(append, 1, 1, s, log, digit); }
 
@@ -195,6 +193,11 @@ TEST_CASE("a query tells the truth, and asking often enough ends in success") {
   CHECK(queries < 20);
   CHECK(value_at(log) == 111111111);
   CHECK(cudaStreamQuery(s) == cudaSuccess);
+  for (int i = 0; i < 9; ++i) CHECK(append_in(s, new_log(), 1) == cudaSuccess);
+  queries = 0;
+  while (queries < 20 && cudaStreamQuery(s) == cudaErrorNotReady) ++queries;
+  CHECK(queries > 0);
+  CHECK(queries < 20);
   CHECK(standin::waits() == 0);
 }
 
@@ -252,57 +255,4 @@ TEST_CASE("flags that don't exist are refused") {
   CHECK(cudaEventCreateWithFlags(nullptr, 0) == cudaErrorInvalidValue);
   CHECK(cudaStreamWaitEvent(new_stream(), new_event(), 77) == cudaErrorInvalidValue);
   CHECK(append_in(cudaStreamPerThread, new_log(), 1) == cudaErrorInvalidResourceHandle);
-}
-
-TEST_CASE("a launch needs a stream of the current device, a copy and a wait don't, a record needs one device") {
-  restart();
-  standin::set_device_count(2);
-  const cudaStream_t s = new_stream();
-  const cudaEvent_t e = new_event(cudaEventDefault);
-  int *log = new_log(), *h = on_pinned<int>(1);
-  CHECK(append_in(s, log, 1) == cudaSuccess);
-  CHECK(cudaEventRecord(e, s) == cudaSuccess);
-  CHECK(cudaSetDevice(2) == cudaErrorInvalidDevice);
-  CHECK(cudaSetDevice(1) == cudaSuccess);
-  const cudaStream_t t = new_stream();
-  CHECK(append_in(s, log, 2) == cudaErrorInvalidResourceHandle);
-  CHECK(cudaMemcpyAsync(h, log, 4, cudaMemcpyDeviceToHost, s) == cudaSuccess);
-  CHECK(cudaStreamWaitEvent(t, e, 0) == cudaSuccess);
-  CHECK(cudaEventRecord(e, t) == cudaErrorInvalidResourceHandle);
-  CHECK(cudaEventSynchronize(e) == cudaSuccess);
-  CHECK(cudaStreamSynchronize(s) == cudaSuccess);
-  CHECK(*h == 1);
-}
-
-TEST_CASE("the current device, and the last error, are each thread's own") {
-  restart();
-  standin::set_device_count(2);
-  REQUIRE(cudaSetDevice(1) == cudaSuccess);
-  REQUIRE(cudaSetDevice(5) == cudaErrorInvalidDevice);
-  std::thread([] {
-    int device = -1;
-    CHECK(cudaGetDevice(&device) == cudaSuccess);
-    CHECK(device == 0);
-    CHECK(cudaPeekAtLastError() == cudaSuccess);
-  }).join();
-  CHECK(cudaPeekAtLastError() == cudaErrorInvalidDevice);
-  CHECK(cudaGetLastError() == cudaErrorInvalidDevice);
-  CHECK(cudaGetLastError() == cudaSuccess);
-}
-
-TEST_CASE("several threads may use the stand-in at once") {
-  restart();
-  std::vector<int*> logs(4);
-  std::vector<cudaStream_t> streams(4);
-  for (std::size_t i = 0; i < logs.size(); ++i) logs[i] = new_log(), streams[i] = new_stream();
-  std::vector<std::thread> threads;
-  for (std::size_t i = 0; i < logs.size(); ++i)
-    threads.emplace_back([log = logs[i], s = streams[i]] {
-      for (int n = 1; n <= 200; ++n) {
-        standin::launch(put, 2, 64, s, log, n);
-        if (n % 10 == 0) cudaStreamSynchronize(s);
-      }
-    });
-  for (std::thread& thread : threads) thread.join();
-  for (int* log : logs) CHECK(value_at(log) == 200);
 }

@@ -48,6 +48,8 @@ void break_capture(capture_state& capture, cudaError_t code, const char* why) {
 }
 
 void begin_capture(const std::shared_ptr<stream_state>& stream, cudaStreamCaptureMode mode) {
+  // "it may only be initiated if the stream is not already in capture mode" (cudaStreamBeginCapture); a stream "is not
+  // in a valid state to perform the requested operation" (cudaErrorIllegalState).
   if (stream->capture != nullptr) refuse(cudaErrorIllegalState, "the stream is capturing already");
   const auto capture = std::make_shared<capture_state>();
   capture->mode = mode;
@@ -65,11 +67,13 @@ std::shared_ptr<const node_list> end_capture(stream_state& stream) {
   // "Capture must have been initiated on stream" (cudaStreamEndCapture).
   if (capture->origin != &stream)
     break_capture(*capture, cudaErrorStreamCaptureUnmatched, "another stream began this capture");
+  // "this call must be from the same thread as cudaStreamBeginCapture", unless the mode is relaxed (the same).
   if (capture->mode != cudaStreamCaptureModeRelaxed && capture->thread != std::this_thread::get_id())
     refuse(cudaErrorStreamCaptureWrongThread, "another thread began this capture");
   const std::vector<bool> joined = ancestors(capture->nodes, stream.captured);
   leave_capture(*capture);
   if (capture->broken) refuse(cudaErrorStreamCaptureInvalidated, "the capture has been broken by an earlier call");
+  // "contains a fork that was not joined to the primary stream" (cudaErrorStreamCaptureUnjoined).
   if (std::find(joined.begin(), joined.end(), false) != joined.end())
     refuse(cudaErrorStreamCaptureUnjoined, "work of another stream was not joined to the one that began the capture");
   return std::make_shared<const node_list>(std::move(capture->nodes));
@@ -90,6 +94,8 @@ void record_in_capture(const stream_state& stream, event_state& event) {
   event.recorded.reset();
 }
 
+// "invalid to merge two separate capture graphs", and "to wait on a non-captured event from a stream which is being
+// captured" (CUDA C++ Programming Guide, Cross-stream Dependencies and Events, Prohibited and Unhandled Operations).
 void wait_in_capture(const std::shared_ptr<stream_state>& stream, const event_state& event) {
   if (event.capture == nullptr)  // of a stream that captures
     break_capture(*stream->capture, cudaErrorStreamCaptureIsolation, "the event was recorded outside the capture");
@@ -113,6 +119,7 @@ void wait_in_capture(const std::shared_ptr<stream_state>& stream, const event_st
 // only the graph's own order holds.
 void launch(executable_state& executable, stream_state& stream) {
   const node_list& nodes = *executable.nodes;
+  // The vendor makes it a child graph; nothing here needs one.
   if (stream.capture != nullptr) refuse(cudaErrorNotSupported, "the stand-in captures no graph inside a graph");
   const work_ptr begin = append(stream, nullptr, {executable.last});
   std::vector<work_ptr> made;

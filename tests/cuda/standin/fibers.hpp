@@ -24,10 +24,11 @@ void suspend();  // from within a fiber, back to resume
 
 void make_fiber(fiber& f, void (*body)());  // a stack of its own, or the one that f has, from its beginning
 
-// While it lives, faults of this thread inside a fiber end in resume, others as before.
+// While it lives, a fault of this thread inside a fiber ends in resume, unless `mend` has removed the cause, given the
+// address; other faults end as before.
 class fault_guard {
  public:
-  fault_guard();
+  explicit fault_guard(bool (*mend)(const void* address));
   ~fault_guard();
   fault_guard(const fault_guard&) = delete;
   fault_guard& operator=(const fault_guard&) = delete;

@@ -73,7 +73,11 @@ void fill_result(cublasLtMatmulHeuristicResult_t& result, algorithm a, const pro
 
 }  // namespace
 
-void set_algorithms(std::vector<algorithm> best_first) { offered() = std::move(best_first); }
+void set_algorithms(std::vector<algorithm> best_first) {
+  const std::lock_guard guard(lock());
+  offered() = std::move(best_first);
+}
+
 void set_default_algorithms() { offered() = default_algorithms(); }
 
 const algorithm_traits& traits_of(algorithm a) {

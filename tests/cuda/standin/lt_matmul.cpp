@@ -63,10 +63,9 @@ bool apart(offset a, offset a_bytes, offset b, offset b_bytes) { return a + a_by
 bool meets(offset begin, offset bytes, const area& y, offset i) {
   const offset first = y.begin + i * y.stride;
   if (apart(begin, bytes, first, y.one())) return false;
-  const offset before =
-      begin - first - y.rows;  // the last column that ends at `begin` or earlier begins so far behind first
+  const offset before = begin - first - y.rows;  // columns that begin so far behind first, or less, end before `begin`
   const offset column = before < 0 ? 0 : before / y.ld + 1;
-  return column < y.cols && first + column * y.ld < begin + bytes;
+  return first + column * y.ld < begin + bytes;
 }
 
 bool overlap(const area& x, const area& y) {
@@ -80,10 +79,9 @@ bool overlap(const area& x, const area& y) {
 
 // Whether two matrices of a batch have an element in common: only how far they are apart counts.
 bool overlaps_itself(const area& x) {
-  const area first{x};
   for (offset i = 1; i < x.batch; ++i)
     for (offset c = 0; c < x.cols; ++c)
-      if (meets(x.begin + c * x.ld, x.rows, first, i)) return true;
+      if (meets(x.begin + c * x.ld, x.rows, x, i)) return true;
   return false;
 }
 
@@ -120,6 +118,9 @@ double read_scalar(const void* p, cudaDataType scale, const char* name) {
 
 std::size_t element_bytes(cudaDataType type) { return type == CUDA_R_64F ? 8 : type == CUDA_R_32F ? 4 : 2; }
 
+// CUBLAS_STATUS_INVALID_VALUE "if parameters are in conflict or in an impossible configuration",
+// CUBLAS_STATUS_NOT_SUPPORTED "if current implementation on selected device doesn't support configured operation"
+// (cublasLtMatmul).
 product described(cublasLtMatmulDesc_t operation, cublasLtMatrixLayout_t A, cublasLtMatrixLayout_t B,
                   cublasLtMatrixLayout_t C, cublasLtMatrixLayout_t D) {
   const operation_state& o = *operations().find(operation, CUBLAS_STATUS_INVALID_VALUE);
@@ -177,6 +178,7 @@ extern "C" cublasStatus_t cublasLtMatmul(cublasLtHandle_t lightHandle, cublasLtM
   return blas_call("cublasLtMatmul", [&] {
     const int device = libraries().find(lightHandle, CUBLAS_STATUS_NOT_INITIALIZED)->device;
     stream_state& s = *find_stream(stream);
+    // "The cuBLASLt library context is tied to the current CUDA device" (cublasLtCreate).
     if (device != current_device() || device != s.device)
       refuse(CUBLAS_STATUS_INVALID_VALUE, "the handle is of device ", device, ", the stream of ", s.device,
              ", the current device is ", current_device());
@@ -200,6 +202,7 @@ extern "C" cublasStatus_t cublasLtMatmul(cublasLtHandle_t lightHandle, cublasLtM
     if (!strides_aligned(chosen, p))
       refuse(CUBLAS_STATUS_NOT_SUPPORTED, "a leading dimension or a stride is not aligned as the algorithm demands");
 
+    // "A, B, and C" are input, D is output (the table of parameters), and they may be
     // "in-place matrix multiplication (C == D and Cdesc == Ddesc) and out-of-place matrix multiplication (C != D ...)".
     if (C == D && p.c != p.d) refuse(CUBLAS_STATUS_INVALID_VALUE, "C is D, but their layouts differ");
     if (overlaps_itself(d)) refuse(CUBLAS_STATUS_INVALID_VALUE, "matrices of the batch of D overlap");

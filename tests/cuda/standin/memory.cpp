@@ -27,6 +27,7 @@ struct memory_state {
   int poison_file = -1;  // that new pages are private copies of, made when they are first written
   std::map<std::uintptr_t, allocation> living, freed;  // by where their pages begin
   std::vector<allocation*> open;                       // of devices
+  int kernel_device = pinned;                          // whose kernel runs
   std::map<int, std::size_t> in_use;
   std::size_t count = 0;
 };
@@ -93,6 +94,7 @@ void* allocate(std::size_t bytes, int device) {
   }
   char* const address = pages + mapped - rounded_up(bytes, memory_alignment);
   s.living[number(pages)] = {address, bytes, device, true, device == pinned, pages, mapped, ++s.count};
+  s.open.reserve(s.living.size());  // so that nothing allocates where a fault opens memory
   s.next = pages + mapped;
   s.in_use[device] += bytes;
   return address;
@@ -140,19 +142,25 @@ char* opened(const void* p, std::size_t bytes) {
   return static_cast<char*>(const_cast<void*>(p));
 }
 
-void open_memory(int device) {
-  for (const allocation* a : state().open)
-    if (a->device != device) {
-      close_memory();
-      break;
-    }
-  for (auto& [_, a] : state().living)
-    if (a.device == device) open_one(a);
+void open_for_kernel(int device) {
+  memory_state& s = state();
+  if (std::any_of(s.open.begin(), s.open.end(), [&](const allocation* a) { return a->device != device; }))
+    close_memory();
+  s.kernel_device = device;
+}
+
+bool open_where(const void* p) {
+  allocation* a = find_allocation(p);
+  if (a == nullptr || !a->alive || a->open || a->device != state().kernel_device) return false;
+  open_one(*a);
+  return true;
 }
 
 void close_memory() {
-  for (allocation* a : state().open) protect(*a, false);
-  state().open.clear();
+  memory_state& s = state();
+  for (allocation* a : s.open) protect(*a, false);
+  s.open.clear();
+  s.kernel_device = pinned;
 }
 
 void check_red_zones() {

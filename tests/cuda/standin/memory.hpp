@@ -38,7 +38,10 @@ std::size_t bytes_in_use(int device);
 allocation& holder_of(const void* p, std::size_t bytes);
 // The same, and opens it until close_memory.
 char* opened(const void* p, std::size_t bytes);
-void open_memory(int device);  // all of a device, for a kernel
+// For a kernel of this device its memory opens where it is touched first: the fault is answered by open_where, which is
+// false where the kernel may not go.
+void open_for_kernel(int device);
+bool open_where(const void* p);
 void close_memory();
 void check_red_zones();  // of what is open; a device_fault names the allocation that was overrun
 

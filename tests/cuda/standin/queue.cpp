@@ -88,17 +88,23 @@ bool run_one(const std::unordered_set<const work*>* needed) {
 handle_table<stream_state>& streams() { return state().streams; }
 handle_table<event_state>& events() { return state().events; }
 
+capture_state* blocking_capture(int device) {
+  for (const auto& [_, stream] : state().streams)
+    if (stream->blocking && stream->capture != nullptr && stream->device == device) return stream->capture.get();
+  return nullptr;
+}
+
 const std::shared_ptr<stream_state>& find_stream(cudaStream_t handle) {
   if (handle == nullptr || handle == cudaStreamLegacy) {
     auto& legacy = state().legacy;
     while (legacy.size() < devices().size())
       legacy.push_back(std::make_shared<stream_state>(stream_state{static_cast<int>(legacy.size()), true, {}, {}, {}}));
     // "attempted use would have an implicit dependency on the capturing stream(s)" (cudaStreamIsCapturing).
-    for (const auto& [_, stream] : state().streams)
-      if (stream->blocking && stream->capture != nullptr && stream->device == current_device())
-        break_capture(*stream->capture, cudaErrorStreamCaptureImplicit, "a blocking stream is capturing");
+    if (capture_state* capture = blocking_capture(current_device()))
+      break_capture(*capture, cudaErrorStreamCaptureImplicit, "a blocking stream is capturing");
     return legacy[static_cast<std::size_t>(current_device())];
   }
+  // "a resource handle passed to the API call was not valid" (cudaErrorInvalidResourceHandle).
   if (handle == cudaStreamPerThread)
     refuse(cudaErrorInvalidResourceHandle, "the stand-in has no per-thread default stream");
   const auto& stream = state().streams.find(handle, cudaErrorInvalidResourceHandle);
@@ -184,7 +190,10 @@ void fail_work(long nth, cudaError_t code) {
   state().failures.push_back({nth, code});
 }
 
-long work_done() { return state().done; }
+long work_done() {
+  const std::lock_guard guard(lock());
+  return state().done;
+}
 
 void forget_queue() {
   queue_state& s = state();

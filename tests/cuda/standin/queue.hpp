@@ -45,6 +45,7 @@ struct event_state {
 handle_table<stream_state>& streams();
 handle_table<event_state>& events();
 const std::shared_ptr<stream_state>& find_stream(cudaStream_t handle);  // 0: the legacy stream of the current device
+capture_state* blocking_capture(int device);  // of a blocking stream that captures, or nullptr
 const std::shared_ptr<event_state>& find_event(cudaEvent_t handle);
 void destroy_stream(cudaStream_t handle);
 

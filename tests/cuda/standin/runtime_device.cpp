@@ -8,7 +8,7 @@
 
 namespace standin {
 
-cudaError_t take_last_error(bool reset);
+cudaError_t take_last_error(const char* name, bool reset);
 
 namespace {
 
@@ -43,6 +43,7 @@ int value_of(cudaDeviceAttr name) {
   refuse(cudaErrorInvalidValue, "the stand-in does not know device attribute ", static_cast<int>(name));
 }
 
+// "the device ordinal supplied by the user does not correspond to a valid CUDA device" (cudaErrorInvalidDevice).
 void must_exist(int device) {
   if (device < 0 || static_cast<std::size_t>(device) >= devices().size())
     refuse(cudaErrorInvalidDevice, "there is no device ", device);
@@ -133,14 +134,8 @@ cudaError_t cudaDriverGetVersion(int* version) {
       needs::nothing);
 }
 
-cudaError_t cudaGetLastError() {
-  const std::lock_guard guard(lock());
-  return take_last_error(true);
-}
+cudaError_t cudaGetLastError() { return take_last_error("cudaGetLastError", true); }
 
-cudaError_t cudaPeekAtLastError() {
-  const std::lock_guard guard(lock());
-  return take_last_error(false);
-}
+cudaError_t cudaPeekAtLastError() { return take_last_error("cudaPeekAtLastError", false); }
 
 }  // extern "C"

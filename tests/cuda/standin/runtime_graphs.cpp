@@ -33,6 +33,14 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* pGraph) {
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus* pCaptureStatus) {
   return runtime_call("cudaStreamIsCapturing", [&] {
     if (pCaptureStatus == nullptr) refuse(cudaErrorInvalidValue, "no place for the status");
+    // On the legacy stream while a blocking one is capturing "it will return cudaErrorStreamCaptureImplicit", and "the
+    // blocking stream capture is not invalidated" (cudaStreamIsCapturing).
+    *pCaptureStatus = cudaStreamCaptureStatusNone;
+    if (stream == nullptr || stream == cudaStreamLegacy) {
+      if (blocking_capture(current_device()) != nullptr)
+        refuse(cudaErrorStreamCaptureImplicit, "a blocking stream is capturing");
+      return;
+    }
     const auto s = find_stream(stream);
     *pCaptureStatus = s->capture == nullptr ? cudaStreamCaptureStatusNone
                       : s->capture->broken  ? cudaStreamCaptureStatusInvalidated

@@ -19,6 +19,7 @@ void make(void** p, std::size_t bytes, int device) {
   if (p == nullptr) refuse(cudaErrorInvalidValue, "no place for the address");
   *p = nullptr;
   if (bytes == 0) return;
+  // "cudaMalloc() returns cudaErrorMemoryAllocation in case of failure".
   if (device != pinned && (bytes > memory_limit() || bytes_in_use(device) > memory_limit() - bytes))
     refuse(cudaErrorMemoryAllocation, bytes, " bytes more than the ", bytes_in_use(device),
            " in use would exceed the limit of ", memory_limit());

@@ -49,7 +49,7 @@ cudaError_t enqueue_kernel(dim3 grid, dim3 block, cudaStream_t stream, std::func
     must_fit(grid, block);
     enqueue(s, make_task([=, device = s.device, body = std::move(thread_body), arguments = std::move(addresses)] {
               for (const void* p : arguments) must_be_reachable(p, device);
-              open_memory(device);
+              open_for_kernel(device);
               run_grid(grid, block, body);
               check_red_zones();
             }));

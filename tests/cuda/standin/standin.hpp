@@ -4,6 +4,12 @@
 //   - work waits in its stream until something forces it, and then runs in any order that streams and events allow;
 //   - what the documentation forbids is refused, with the code that it names, and a sentence in last_refusal().
 // This header lets a test choose the order, make calls fail, look into device memory, and count.
+//
+// What it can't show: time, memory that is too far away to be in order (fences), limits of registers and of shared
+// memory, bounds of __launch_bounds__, kernels that never end; threads that disturb each other between two barriers
+// other than by their order; host memory that a kernel reaches through a table or a struct; other threads of the host
+// that touch device memory while work runs; shared memory that is read before it is written, in templates compiled by
+// g++ before 14.
 #ifndef NORMUON_TESTS_CUDA_STANDIN_HPP
 #define NORMUON_TESTS_CUDA_STANDIN_HPP
 

@@ -1,7 +1,6 @@
 #include "world.hpp"
 
 #include <algorithm>
-#include <random>
 
 #include "capture.hpp"
 #include "cublas_lt.hpp"
@@ -19,7 +18,7 @@ struct scheduled_failure {
 
 struct world_state {
   std::recursive_mutex lock;
-  std::mt19937_64 random{0};
+  std::uint64_t random = 0;
   std::vector<device_state> devices{1};
   std::size_t memory_limit = std::size_t{4} << 30;
   std::vector<scheduled_failure> failures;
@@ -44,7 +43,15 @@ void select_device(int device) { selected_device = device; }
 void note_wait() { ++world().waits; }
 void note_allocation() { ++world().allocations; }
 std::size_t memory_limit() { return world().memory_limit; }
-std::size_t random_below(std::size_t n) { return static_cast<std::size_t>(world().random() % n); }
+
+// SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
+std::size_t random_below(std::size_t n) {
+  std::uint64_t x = world().random += 0x9e3779b97f4a7c15u;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  x ^= x >> 31;
+  return n >> 32 == 0 ? (x >> 32) * n >> 32 : x % n;
+}
 
 // "This leaves the process in an inconsistent state and any further CUDA work will return the same error"
 // (cudaErrorIllegalAddress and others of its kind, enum cudaError).
@@ -53,17 +60,26 @@ void device_must_work(int device) {
   if (d.failed != cudaSuccess) refuse(d.failed, "device ", device, " has failed: ", d.why);
 }
 
-void begin_call(const char* name, needs what) {
+namespace {
+
+// Returns the code that the call is scheduled to fail with, or 0.
+int count_call(const char* name) {
   world_state& w = world();
   w.trace.emplace_back(name);
   int code = 0;
   for (scheduled_failure& f : w.failures)
     if (f.name == name && --f.calls_left == 0) code = f.code;
   std::erase_if(w.failures, [](const scheduled_failure& f) { return f.calls_left <= 0; });
-  if (code != 0) throw refusal{static_cast<cudaError_t>(code), static_cast<cublasStatus_t>(code), "as scheduled"};
+  return code;
+}
+
+}  // namespace
+
+void begin_call(const char* name, needs what) {
+  if (const int code = count_call(name); code != 0) throw refusal{code, code, "as scheduled"};
   if (what == needs::nothing) return;
   // Without a driver the vendor's cublasLtCreate returns CUBLAS_STATUS_NOT_INITIALIZED.
-  if (w.devices.empty()) throw refusal{cudaErrorNoDevice, CUBLAS_STATUS_NOT_INITIALIZED, "there is no device"};
+  if (devices().empty()) throw refusal{cudaErrorNoDevice, CUBLAS_STATUS_NOT_INITIALIZED, "there is no device"};
   device_must_work(current_device());
 }
 
@@ -73,7 +89,9 @@ void note_runtime_error(cudaError_t code) { last_error = code; }
 
 // cudaGetLastError "returns the last error that has been produced by any of the runtime calls in the same host thread
 // and resets it to cudaSuccess". A failed device can't be reset.
-cudaError_t take_last_error(bool reset) {
+cudaError_t take_last_error(const char* name, bool reset) {
+  const std::lock_guard guard(lock());
+  if (const int scheduled = count_call(name); scheduled != 0) return static_cast<cudaError_t>(scheduled);
   const cudaError_t code = last_error;
   if (reset) last_error = cudaSuccess;
   if (code == cudaSuccess && !devices().empty()) return devices()[static_cast<std::size_t>(selected_device)].failed;
@@ -87,7 +105,7 @@ void restart() {
   forget_blas();
   forget_memory();
   world_state& w = world();
-  w.random.seed(0);
+  w.random = 0;
   w.devices.assign(1, {});
   w.memory_limit = std::size_t{4} << 30;
   w.failures.clear();
@@ -99,7 +117,7 @@ void restart() {
 
 void seed(std::uint64_t n) {
   const std::lock_guard guard(lock());
-  world().random.seed(n);
+  world().random = n;
 }
 
 void set_device_count(int count) {
@@ -154,8 +172,15 @@ void forget_calls() {
   world().waits = world().allocations = 0;
 }
 
-long waits() { return world().waits; }
-long allocations() { return world().allocations; }
+long waits() {
+  const std::lock_guard guard(lock());
+  return world().waits;
+}
+
+long allocations() {
+  const std::lock_guard guard(lock());
+  return world().allocations;
+}
 
 namespace {
 

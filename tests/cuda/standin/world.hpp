@@ -20,9 +20,9 @@
 
 namespace standin {
 
-struct refusal {  // what a call returns: of the runtime, or of cuBLASLt
-  cudaError_t runtime;
-  cublasStatus_t blas;
+struct refusal {  // what a call returns: a cudaError_t of the runtime, or a cublasStatus_t of cuBLASLt
+  int runtime;
+  int blas;
   std::string why;
 };
 struct device_fault {  // work fails, and with it the device: all later calls return `code`
@@ -125,14 +125,14 @@ refusal call(const char* name, Body& body, needs what) {
 
 template <class Body>
 cudaError_t runtime_call(const char* name, Body body, needs what = needs::device) {
-  const cudaError_t code = call(name, body, what).runtime;
+  const auto code = static_cast<cudaError_t>(call(name, body, what).runtime);
   if (code != cudaSuccess) note_runtime_error(code);
   return code;
 }
 
 template <class Body>
 cublasStatus_t blas_call(const char* name, Body body, needs what = needs::device) {
-  return call(name, body, what).blas;
+  return static_cast<cublasStatus_t>(call(name, body, what).blas);
 }
 
 }  // namespace standin
