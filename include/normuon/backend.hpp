@@ -132,8 +132,8 @@ concept provides_mean_squares =
     requires(B& b, vectors<typename B::real> r, const typename B::operand& X) { b.mean_squares(r, X, side{}); };
 
 // factors(v, f, r, beta2, formula, ok): v <- second_moment(v, r, beta2), then f_i <- c d_i with d from
-// `inverse_deviation` and c from `scale_of_update`; without v (axis none) d is 1. Norms are summed in order. A factor
-// saturates.
+// `inverse_deviation` and c from `scale_of_update`; without v (axis none) d is 1. Norms are summed in an order
+// that depends on their number only. A factor saturates.
 template <class B>
 concept provides_factors = requires(B& b, vectors<typename B::real> v, number beta2, factor_formula f, flags ok) {
   b.factors(v, v, v, beta2, f, ok);
@@ -159,7 +159,8 @@ concept provides_adamw = requires(B& b, views W, slots counters, adamw_numbers k
 };
 
 // `real` is the type of state: float or double, and one of those that the backend takes. Operations on one backend
-// object are ordered. A run has any length; its matrices have one shape, but for `adamw`, and any types and strides.
+// object are ordered. A run has any length; its matrices have one shape, but for `all_finite` and `adamw`, and any
+// types and strides.
 template <class B>
 concept tensor_backend = std::movable<B> && std::floating_point<typename B::real> && provides_memory<B> &&
                          states_what_it_takes<B> && provides_all_finite<B> && provides_count<B> && provides_blend<B> &&
@@ -273,7 +274,8 @@ concept has_kernel_path = requires(const B& b) {
 };
 
 // has_capture: record(task) runs task(backend) once without effect, noting its operations and the tables they name, and
-// replay(program) does them with what slots and tables then hold. Such a backend never makes the host wait in a step.
+// replay(program) does them with what slots and tables then hold: other addresses, types and strides, but the shapes
+// that were recorded. Such a backend never makes the host wait in a step.
 template <class B>
 concept has_capture = requires(B& b, typename B::program& program, void (*task)(B&)) {
   { b.record(task) } -> std::same_as<typename B::program>;

@@ -138,10 +138,11 @@ constexpr bool is_finite(T x) {
 }
 
 // What the Newton-Schulz iteration is computed in. `automatic`: the backend's own choice for its state type.
-enum class compute_type : std::uint8_t { automatic, float64, float32, bfloat16, float16 };
+// tensor_float32: numbers are stored as floats, and enter products with 11 significant bits, as NVIDIA's TF32 has it.
+enum class compute_type : std::uint8_t { automatic, float64, float32, bfloat16, float16, tensor_float32 };
 
 constexpr std::string_view name_of(compute_type type) {
-  constexpr std::string_view names[] = {"automatic", "float64", "float32", "bfloat16", "float16"};
+  constexpr std::string_view names[] = {"automatic", "float64", "float32", "bfloat16", "float16", "tensor_float32"};
   return names[static_cast<std::size_t>(type)];
 }
 
@@ -151,7 +152,8 @@ constexpr double unit_roundoff(compute_type type) {
     case compute_type::float64: return 0x1p-53;
     case compute_type::float32: return 0x1p-24;
     case compute_type::bfloat16: return 0x1p-8;
-    case compute_type::float16: return 0x1p-11;
+    case compute_type::float16:
+    case compute_type::tensor_float32: return 0x1p-11;
     case compute_type::automatic: break;
   }
   fail(error_code::option, "expected the type of an iteration, got `automatic`");

@@ -20,6 +20,7 @@ enum class error_code {
   backend,     // a backend failed in the middle of a step
   poisoned,    // an earlier step failed in the middle; import state to go on
   file,        // a file is malformed, or can't be read or written
+  device,      // a device is not there, has no room, refuses a call or has failed; quotes its library
 };
 
 constexpr std::string_view name_of(error_code code) {

@@ -38,35 +38,45 @@ matrix orthogonalized(const matrix& U, const orthogonalizer_options& o, const pu
   return matrix_of(U.rows, U.cols, d);
 }
 
-// A weight of type T and its gradient of type G in an optimizer of their own.
+// A backend of one thread, or what the backend is if it has none.
+template <tensor_backend B>
+B plainest() {
+  if constexpr (std::is_constructible_v<B, const cpu_options&>) return B(cpu_options{.threads = 1});
+  else return B();
+}
+
+// A weight of type T and its gradient of type G in an optimizer of their own, in the backend's memory.
 template <tensor_backend B, element T = typename B::real, element G = T>
 class single_matrix {
  public:
   template <class Options>
   single_matrix(const Options& options, const matrix& weight, optimizer_options settings = {})
-      : opt(B({.threads = 1}), settings),
+      : opt(plainest<B>(), settings),
         group(opt.add_group(options)),
         rows_(weight.rows),
         cols_(weight.cols),
-        weight_(elements_of<T>(weight)),
-        gradient_(weight_.size()) {
-    opt.add_parameter(group, "w", row_major(weight_.data(), rows_, cols_), row_major(gradient_.data(), rows_, cols_));
+        weight_(opt.backend().allocate(weight.values.size() * sizeof(T))),
+        gradient_(opt.backend().allocate(weight.values.size() * sizeof(G))) {
+    reset(weight);
+    opt.add_parameter(group, "w", row_major(address_of<T>(weight_.data()), rows_, cols_),
+                      row_major(address_of<G>(gradient_.data()), rows_, cols_));
   }
   single_matrix(const single_matrix&) = delete;
   single_matrix& operator=(const single_matrix&) = delete;
 
   void step(const matrix& gradient) {
-    gradient_ = elements_of<G>(gradient);
-    opt.bind_gradient("w", row_major(gradient_.data(), rows_, cols_));
+    write(gradient_, elements_of<G>(gradient));
     opt.step();
   }
 
-  void reset(const matrix& weight) {
-    const std::vector<T> elements = elements_of<T>(weight);
-    std::copy(elements.begin(), elements.end(), weight_.begin());  // where it is bound
-  }
+  void reset(const matrix& weight) { write(weight_, elements_of<T>(weight)); }
 
-  matrix weight() const { return matrix_of(rows_, cols_, weight_); }
+  matrix weight() {
+    std::vector<T> elements(static_cast<std::size_t>(rows_ * cols_));
+    opt.backend().read(elements.data(), weight_.data(), elements.size() * sizeof(T));
+    opt.backend().sync();
+    return matrix_of(rows_, cols_, elements);
+  }
   matrix momentum() { return {rows_, cols_, state(".momentum")}; }
   std::vector<double> second_moment() { return state(".second_moment"); }
 
@@ -74,6 +84,10 @@ class single_matrix {
   const group_id group;
 
  private:
+  template <class E>
+  void write(const typename B::memory& to, const std::vector<E>& elements) {
+    opt.backend().write(to.data(), elements.data(), elements.size() * sizeof(E));
+  }
   std::vector<double> state(const std::string& suffix) {
     for (named_tensor& t : opt.export_state("w"))
       if (t.name == "w" + suffix) return std::move(t.values);
@@ -81,8 +95,7 @@ class single_matrix {
   }
 
   index_t rows_, cols_;
-  std::vector<T> weight_;
-  std::vector<G> gradient_;
+  typename B::memory weight_, gradient_;
 };
 
 // What a rule makes of a weight and a history of gradients.

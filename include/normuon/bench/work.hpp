@@ -32,7 +32,8 @@ constexpr double flops(const iteration& it, index_t rows, index_t cols) {
 
 // Bytes of one number of an operand, as its type says: a backend may keep it wider.
 constexpr double bytes_of(compute_type type) {
-  return type == compute_type::float64 ? 8 : type == compute_type::float32 ? 4 : 2;
+  if (type == compute_type::float64) return 8;
+  return type == compute_type::float32 || type == compute_type::tensor_float32 ? 4 : 2;
 }
 
 // Bytes per element that an operation reads and writes, each array once, and those of the arrays that they lie in.

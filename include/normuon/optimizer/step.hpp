@@ -36,18 +36,24 @@ class stepper {
       for (index_t batch = 0; batch < p_.count[i]; ++batch) {
         const auto k = static_cast<std::size_t>(p_.first[i] + batch);
         p_.W[k] = q.weight.one(batch);
-        p_.G[k] = q.has_gradient() ? q.gradient.one(batch) : matrix_view();
+        p_.G[k] = q.has_gradient() ? q.gradient.one(batch) : p_.W[k];
+        if (!q.has_gradient()) p_.G[k].data = nullptr;  // absent, but of a shape
         if (settings_.write == write_form::change) p_.change[k] = q.change.one(batch);
       }
     }
   }
 
-  // Clears the flag of every parameter whose scaled gradient isn't finite: one read of all gradients.
+  // Clears the flag of every parameter whose scaled gradient isn't finite: one read of all gradients. Parameter by
+  // parameter for workers, who skip what the host knows not to move; a recorded check is of as many as there are.
   void check(B& b) {
+    if constexpr (has_capture<B>) {
+      for (const run& a : p_.runs) b.all_finite(of(p_.ok, a), of(p_.G, a), p_.numbers(a.group).gradient_scale);
+      return;
+    }
     for_each(b, static_cast<index_t>(p_.first.size()), [this](B& worker, int, index_t parameter) {
       const auto i = static_cast<std::size_t>(parameter);
       const auto first = static_cast<std::size_t>(p_.first[i]), count = static_cast<std::size_t>(p_.count[i]);
-      if (count == 0 || (!has_capture<B> && p_.staged_ok(i) == 0)) return;
+      if (count == 0 || p_.staged_ok(i) == 0) return;
       worker.all_finite(flags(p_.ok).subspan(first, count), views(p_.G).subspan(first, count),
                         p_.numbers(p_.group_of[first]).gradient_scale);
     });

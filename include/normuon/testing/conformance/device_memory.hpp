@@ -44,7 +44,8 @@ std::vector<element_type> types_taken() {
 template <tensor_backend B>
 std::vector<compute_type> types_computed() {
   std::vector<compute_type> types;
-  for (const auto type : {compute_type::float64, compute_type::float32, compute_type::bfloat16, compute_type::float16})
+  for (const auto type : {compute_type::float64, compute_type::float32, compute_type::bfloat16, compute_type::float16,
+                          compute_type::tensor_float32})
     if (B::computes(type)) types.push_back(type);
   return types;
 }

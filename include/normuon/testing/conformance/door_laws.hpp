@@ -21,12 +21,14 @@ void load_divides_by_the_norm(B& b) {
     b.load(X, U, formula, norms, {}, sound);
     const std::vector<matrix> x = contents(b, X, {s, l}, count);
     const matrix norm = norms.get();
+    const precision p = precision_of<B>(compute);
     const double error = sum_error(s * l, state_roundoff<B>);
     for (std::size_t i = 0; i < x.size(); ++i) {
       const double expected = frobenius_norm(U.given(i)), factor = inverse_norm(expected, 1, formula);
       CHECK(std::abs(norm(static_cast<index_t>(i), 0) - expected) <= error * expected);
-      CHECK_EQ(difference(x[i], mapped(short_side_first(U.given(i)), [&](double u) { return factor * u; }),
-                          error + precision_of<B>(compute).stored),
+      const matrix scaled = mapped(short_side_first(U.given(i)), [&](double u) { return factor * u; });
+      CHECK_EQ(difference(x[i], scaled,
+                          mapped(scaled, [&](double u) { return (error + p.stored) * std::abs(u) + p.least; })),
                "");
     }
     CHECK_EQ(difference(sound.get(), matrix(count, 1, 1)), "");

@@ -78,7 +78,7 @@ void all_finite_looks_at_scaled_numbers(B& b) {
   }
 }
 
-// A flag may belong to several matrices of a run, and what a 0 protects may be absent.
+// A flag may belong to several matrices of a run, and what a 0 protects may be absent. Shapes may differ.
 template <tensor_backend B>
 void all_finite_clears_flags_and_never_sets_them(B& b) {
   std::vector<matrix> x = random_run({5, 7}, 5, 1);
@@ -92,6 +92,17 @@ void all_finite_clears_flags_and_never_sets_them(B& b) {
   const std::vector<slot> one = {ok[2]};
   b.all_finite(one, views(G).first(1), scale[0]);
   CHECK_EQ(difference(ok.get(), column({0, 1, 0})), "");
+  x = {random_matrix(3, 301, 2), random_matrix(1, 1, 3), random_matrix(70, 64, 4)};
+  for (std::size_t odd = 0; odd < 3; ++odd) {
+    std::vector<matrix> y = x;
+    y[odd].values.back() = infinity;
+    const device_matrices<B> mixed(b, types_taken<B>(), y);
+    matrix expected = column({1, 1, 1});
+    ok.set(expected);
+    b.all_finite(ok, mixed, scale[0]);
+    expected.values[odd] = 0;
+    CHECK_EQ(difference(ok.get(), expected), "");
+  }
 }
 
 // Every pair of zero, one and other numbers; an input that is multiplied by zero is full of NaN.

@@ -175,7 +175,8 @@ void newton_schulz_is_the_iteration(B& b) {
         const std::vector<matrix> once = result(), again = result();
         for (std::size_t i = 0; i < once.size(); ++i) {
           const matrix expected = short_side_first(orthogonalized(U.given(i), it));
-          const double bound = std::min(t.at_most, t.roundings * precision_of<B>(compute).stored);
+          const double bound =
+              std::min(t.at_most, t.roundings * std::max(precision_of<B>(compute).stored, unit_roundoff(compute)));
           CHECK(frobenius_norm(combined(1, once[i], -1, expected)) <= bound * frobenius_norm(expected));
           CHECK_EQ(difference(once[i], again[i]), "");
         }

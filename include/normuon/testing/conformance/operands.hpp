@@ -10,18 +10,23 @@ namespace normuon::testing {
 struct precision {
   double stored;  // of a number that is rounded to the type, or to that of state when it is looked at
   double sum;     // of one addition or multiplication in a product: fp32 or wider, by the law of `multiply`
+  double entry;   // of a number that enters a product
+  double least;   // and the absolute error of one rounding among subnormal numbers, where the type soon comes to them
 };
 
 template <tensor_backend B>
 precision precision_of(compute_type compute) {
-  return {std::max(unit_roundoff(compute), state_roundoff<B>),
-          std::min(unit_roundoff(compute), unit_roundoff(compute_type::float32))};
+  const bool rounds_entries = compute == compute_type::tensor_float32;
+  const double stored = unit_roundoff(rounds_entries ? compute_type::float32 : compute);
+  return {std::max(stored, state_roundoff<B>), std::min(unit_roundoff(compute), unit_roundoff(compute_type::float32)),
+          rounds_entries ? unit_roundoff(compute) : 0, compute == compute_type::float16 ? 0x1p-25 : 0};
 }
 
 // x as an iteration in `compute` stores it.
 inline double stored_in(compute_type compute, double x) {
   switch (compute) {
-    case compute_type::float32: return rounded_to(element_type::float32, x);
+    case compute_type::float32:
+    case compute_type::tensor_float32: return rounded_to(element_type::float32, x);
     case compute_type::bfloat16: return rounded_to(element_type::bfloat16, x);
     case compute_type::float16: return rounded_to(element_type::float16, x);
     default: return x;
@@ -29,15 +34,16 @@ inline double stored_in(compute_type compute, double x) {
 }
 
 // The largest error of x I + alpha A B + beta C, entry by entry: each of its sums makes (depth + 4) rounding errors of
-// at most `sum` in what is added (Higham, "Accuracy and Stability of Numerical Algorithms", section 3.5), and what is
-// stored is rounded, once with its diagonal and once without.
+// at most `sum` in what is added (Higham, "Accuracy and Stability of Numerical Algorithms", section 3.5), two of `entry`
+// where they are rounded before they are multiplied, and what is stored is rounded, once with its diagonal and once without.
 inline matrix product_bound(const precision& p, double x, double alpha, const matrix& a, const matrix& b, double beta,
                             const matrix& c) {
   const matrix added = combined(std::abs(alpha), product(magnitude(a), magnitude(b)), std::abs(beta), magnitude(c));
   matrix stored = combined(alpha, product(a, b), beta, c);
   stored = mapped(stored, [](double y) { return 2 * std::abs(y); });
   if (x != 0) stored = combined(1, stored, 2 * std::abs(x), identity(c.rows));
-  return combined((static_cast<double>(a.cols) + 4) * p.sum, added, p.stored, stored);
+  const matrix bound = combined((static_cast<double>(a.cols) + 4) * p.sum + 2.01 * p.entry, added, p.stored, stored);
+  return mapped(bound, [&](double y) { return y + 2 * p.least; });
 }
 
 // By this formula the inverse norm is 1: numbers enter as they are, but for the rounding to the iteration's type.

@@ -1,0 +1,266 @@
+// The GPU backend: products by cuBLASLt, everything else by the kernels of kernels/, a step as one CUDA graph. Host code
+// only; programs that use it link normuon's kernels, cuBLASLt and the CUDA runtime. Weights, gradients and change
+// buffers lie in device memory.
+#ifndef NORMUON_BACKENDS_CUBLAS_HPP
+#define NORMUON_BACKENDS_CUBLAS_HPP
+
+#include "normuon/backends/cuda/program.hpp"
+
+namespace normuon {
+
+// What numbers of an iteration are stored as.
+constexpr element_type stored_as(compute_type compute) {
+  switch (compute) {
+    case compute_type::float64: return element_type::float64;
+    case compute_type::float32:
+    case compute_type::tensor_float32: return element_type::float32;
+    case compute_type::bfloat16: return element_type::bfloat16;
+    case compute_type::float16: return element_type::float16;
+    case compute_type::automatic: break;
+  }
+  fail(error_code::option, "expected the type of an iteration, got `automatic`");
+}
+
+// Row-major matrices one after the other. Rows begin on 16 bytes, which is what cuBLASLt's fast kernels ask for.
+class cublas_operand {
+ public:
+  static constexpr operand_view view_of(const operand_shape& s, std::byte* data) {
+    const element_type type = stored_as(s.compute);
+    const auto of_16_bytes = static_cast<index_t>(16 / size_of(type));
+    return {data, type, s.rows, s.cols, s.count, (s.cols + of_16_bytes - 1) / of_16_bytes * of_16_bytes};
+  }
+  static constexpr std::size_t bytes(const operand_shape& s) {
+    const operand_view v = view_of(s, nullptr);
+    return static_cast<std::size_t>(v.stride() * v.count) * size_of(v.type);
+  }
+  operand_view view() const { return view_of(shape, memory.data()); }
+
+  cuda_memory memory;
+  operand_shape shape;
+};
+
+template <std::floating_point Real>
+class basic_cublas_backend {
+ public:
+  using real = Real;
+  using memory = cuda_memory;
+  using operand = cublas_operand;
+  using program = cuda_program;
+
+  // Throws error_code::device where there is no such device.
+  explicit basic_cublas_backend(const cublas_options& options = {}) : device_(std::make_shared<cuda_device>(options)) {}
+
+  static constexpr bool takes(element_type type) {
+    return type != element_type::float64 || std::is_same_v<Real, double>;
+  }
+  static constexpr bool computes(compute_type type) {
+    return type != compute_type::automatic && (type != compute_type::float64 || std::is_same_v<Real, double>);
+  }
+  static constexpr compute_type default_compute() {
+    return std::is_same_v<Real, double> ? compute_type::float64 : compute_type::bfloat16;
+  }
+  // All matrices of a bank, but no more than fill a device whatever its size: 256 MiB an operand.
+  index_t run_length(const operand_shape& s) const {
+    const auto one = static_cast<index_t>(operand_bytes({s.rows, s.cols, 1, s.compute}));
+    return std::clamp<index_t>((index_t{256} << 20) / std::max<index_t>(one, 1), 1, 4096);
+  }
+  std::string_view kernel_path(compute_type compute) const {
+    switch (compute) {
+      case compute_type::float64: return "cublasLt float64";
+      case compute_type::float32: return "cublasLt float32";
+      case compute_type::bfloat16: return "cublasLt bfloat16";
+      case compute_type::float16: return "cublasLt float16";
+      case compute_type::tensor_float32: return "cublasLt tensor_float32";
+      case compute_type::automatic: break;
+    }
+    return "cublasLt";
+  }
+  std::size_t operand_bytes(const operand_shape& s) const { return cublas_operand::bytes(s); }
+
+  memory allocate(std::size_t bytes) {
+    refuse_in_recording("memory");
+    return device_->use([&] { return memory(device_, bytes); });
+  }
+  void resize(operand& X, const operand_shape& shape) {
+    const std::size_t bytes = cublas_operand::bytes(shape);
+    if (bytes > X.memory.size()) X.memory = allocate(bytes);
+    X.shape = shape;
+  }
+  // Small data goes through the ring; large data is the caller's again once the device has it.
+  void write(void* to, const void* from, std::size_t bytes) {
+    refuse_in_recording("a write");
+    if (bytes == 0) return;
+    device_->use([&] {
+      if (bytes <= cuda_device::ring_bytes)
+        device_->ring().send(to, bytes, device_->stream(), [&](std::byte* sent) { std::memcpy(sent, from, bytes); });
+      else
+        check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, device_->stream()), "cudaMemcpyAsync of ", bytes,
+              " bytes to the device");
+    });
+  }
+  void read(void* to, const void* from, std::size_t bytes) {
+    refuse_in_recording("a read");
+    if (bytes == 0) return;
+    device_->use([&] {
+      check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, device_->stream()), "cudaMemcpyAsync of ", bytes,
+            " bytes from the device");
+    });
+  }
+  void sync() {
+    refuse_in_recording("a wait");
+    device_->use([&] { device_->wait(); });
+  }
+
+  template <class Task>
+  program record(Task&& task) {
+    refuse_in_recording("a recording");
+    cuda_recording recording;
+    recording_ = &recording;
+    try {
+      task(*this);
+    } catch (...) {
+      recording_ = nullptr;
+      throw;
+    }
+    recording_ = nullptr;
+    return device_->use([&] { return program(device_, std::move(recording)); });
+  }
+  void replay(program& p) {
+    refuse_in_recording("a replay");
+    device_->use([&] { p.replay(); });
+  }
+
+  void all_finite(flags ok, views G, number scale) {
+    operate([&](table_set& t) { return finite_operation{work(t, G, ok), t.add(G), scale}; });
+  }
+  void count(slots counters, flags ok) {
+    operate([&](table_set& t) { return count_operation{work(t, counters.size(), ok), t.add(counters)}; });
+  }
+  void blend(views out, number x, views A, number y, views B, flags ok) {
+    operate([&](table_set& t) { return blend_operation{work(t, out, ok), t.add(out), t.add(A), t.add(B), x, y}; });
+  }
+  void momentum(views M, views U, views G, number keep, number take, flags ok) {
+    operate([&](table_set& t) { return momentum_operation{work(t, M, ok), t.add(M), t.add(U), t.add(G), keep, take}; });
+  }
+  void load(operand& X, views U, const norm_formula& formula, slots norms, flags ok, flags sound) {
+    operate([&](table_set& t) {
+      return load_operation{work(t, U.size(), ok), X.view(), t.add(U), formula, t.add(norms), t.add(sound)};
+    });
+  }
+  void multiply(operand& Y, double alpha, const operand& A, const operand& B, bool transpose, double beta,
+                const operand& C) {
+    const operand_view y = Y.view(), a = A.view(), b = B.view(), c = beta == 0 ? y : C.view();
+    if (y.rows == 0 || y.cols == 0 || y.count == 0) return;
+    device_->use([&] {
+      const product_plan& plan = device_->products().plan_for(y, a, b, Y.shape.compute, transpose, c == y);
+      add(product_operation{y, a, b, c, alpha, beta, &plan});
+    });
+  }
+  void add_identity(operand& P, double x) {
+    operate([&](table_set& t) { return identity_operation{work(t, 0, {}), P.view(), x}; });
+  }
+  void mean_squares(vectors<Real> r, const operand& X, side neurons) {
+    operate([&](table_set& t) {
+      return mean_squares_operation{work(t, r.data.size(), {}), X.view(), t.add_vectors(r.data), neurons};
+    });
+  }
+  void factors(vectors<Real> v, vectors<Real> f, vectors<Real> r, number beta2, const factor_formula& formula,
+               flags ok) {
+    operate([&](table_set& t) {
+      return factors_operation{work(t, f.data.size(), ok),
+                               t.add_vectors(v.data),
+                               t.add_vectors(f.data),
+                               t.add_vectors(r.data),
+                               f.length,
+                               beta2,
+                               formula};
+    });
+  }
+  void store_scaled(views D, vectors<Real> f, const operand& X, side neurons, flags ok) {
+    operate([&](table_set& t) {
+      return store_operation{work(t, D.size(), ok), X.view(), t.add(D), t.add_vectors(f.data), neurons};
+    });
+  }
+  void apply(views out, views W, views D, number rate, number decay, const update_formula& formula, flags ok) {
+    operate([&](table_set& t) {
+      return apply_operation{work(t, out, ok), t.add(out), t.add(W), t.add(D), rate, decay, formula};
+    });
+  }
+  void neuron_step(views out, views W, vectors<Real> f, const operand& X, side neurons, number rate, number decay,
+                   const update_formula& formula, flags ok) {
+    operate([&](table_set& t) {
+      return neuron_step_operation{work(t, out.size(), ok),
+                                   X.view(),
+                                   t.add(out),
+                                   t.add(W),
+                                   t.add_vectors(f.data),
+                                   neurons,
+                                   rate,
+                                   decay,
+                                   formula};
+    });
+  }
+  void adamw(views out, views W, views M, views V, views G, slots counters, const adamw_numbers& numbers,
+             double epsilon, const update_formula& formula, slots norms, flags ok) {
+    operate([&](table_set& t) {
+      return adamw_operation{work(t, out, ok), t.add(out),   t.add(W), t.add(M), t.add(V), t.add(G),
+                             t.add(counters),  t.add(norms), numbers,  epsilon,  formula};
+    });
+  }
+
+ private:
+  static run_of_work work(table_set& t, std::size_t count, flags ok) {
+    return {.real = element_type_of<Real>, .count = static_cast<index_t>(count), .ok = t.add(ok)};
+  }
+  // The same for what is shared out by elements: those of `lead`.
+  static run_of_work work(table_set& t, views lead, flags ok) {
+    run_of_work w = work(t, lead.size(), ok);
+    std::vector<index_t> first = first_blocks(lead);
+    w.blocks = first.back();
+    w.first_block = t.keep(std::move(first));
+    return w;
+  }
+
+  void refuse_in_recording(const char* what) const {
+    if (recording_) fail(error_code::backend, "expected operations only while they are recorded, got ", what);
+  }
+
+  // Notes an operation, or does it at once: either way it is made of tables by make(tables).
+  template <class Make>
+  void operate(Make&& make) {
+    if (recording_) return recording_->add(make(recording_->tables));
+    at_once_.clear();
+    device_->use([&] { do_now(make(at_once_.tables)); });
+  }
+  void add(const product_operation& o) {
+    if (recording_) recording_->add(o);
+    else device_->products().run(o, device_->stream());
+  }
+
+  template <class Operation>
+  void do_now(const Operation& o) {
+    at_once_.add(o);
+    const std::size_t bytes = at_once_.tables.bytes();
+    std::byte* const tables = device_->lend_tables(bytes);
+    at_once_.place(tables, device_->lend_scratch(at_once_.scratch_bytes));
+    device_->ring().reserve(bytes);
+    if (bytes != 0)
+      device_->ring().send(tables, bytes, device_->stream(), [&](std::byte* to) { at_once_.tables.pack(to); });
+    at_once_.launch(device_->products(), device_->stream());
+  }
+
+  std::shared_ptr<cuda_device> device_;
+  cuda_recording* recording_ = nullptr;
+  cuda_recording at_once_;
+};
+
+using cublas_backend = basic_cublas_backend<float>;     // weights float, bfloat16 or float16; state float
+using cublas_backend64 = basic_cublas_backend<double>;  // weights of any type; state and iteration double
+
+static_assert(tensor_backend<cublas_backend> && tensor_backend<cublas_backend64>);
+static_assert(has_capture<cublas_backend> && has_fused_momentum<cublas_backend> &&
+              has_fused_neuron_step<cublas_backend> && has_kernel_path<cublas_backend>);
+
+}  // namespace normuon
+
+#endif

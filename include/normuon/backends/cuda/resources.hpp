@@ -1,0 +1,131 @@
+// What a CUDA device lends, each as a move-only owner, and the check of every status that its libraries return. Owners
+// that are destroyed say nothing: what fails then has failed before.
+#ifndef NORMUON_BACKENDS_CUDA_RESOURCES_HPP
+#define NORMUON_BACKENDS_CUDA_RESOURCES_HPP
+
+#include <cublasLt.h>
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <utility>
+
+#include "normuon/errors.hpp"
+
+namespace normuon {
+
+// Throws error_code::device where a call failed, with the call and what it was about, and the library's name of the
+// code.
+template <class... Parts>
+void check(cudaError_t status, const Parts&... call) {
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // the next call shall not be blamed for it
+  fail(error_code::device, call..., ": ", cudaGetErrorName(status), ", ", cudaGetErrorString(status));
+}
+template <class... Parts>
+void check(cublasStatus_t status, const Parts&... call) {
+  if (status == CUBLAS_STATUS_SUCCESS) return;
+  fail(error_code::device, call..., ": ", cublasLtGetStatusName(status), ", ", cublasLtGetStatusString(status));
+}
+
+// True for the failures after which no call of the process on this device can succeed.
+constexpr bool is_sticky(cudaError_t status) {
+  switch (status) {
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchFailure:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorHardwareStackError:
+    case cudaErrorAssert:
+    case cudaErrorECCUncorrectable: return true;
+    default: return false;
+  }
+}
+
+// Owns what `destroy` takes back. Empty: holds a value-initialised handle.
+template <class Handle, auto destroy>
+class owned {
+ public:
+  owned() = default;
+  explicit owned(Handle handle) : handle_(handle) {}
+  owned(owned&& other) noexcept : handle_(std::exchange(other.handle_, Handle())) {}
+  owned& operator=(owned&& other) noexcept {
+    if (this != &other) reset(), handle_ = std::exchange(other.handle_, Handle());
+    return *this;
+  }
+  ~owned() { reset(); }
+
+  Handle get() const { return handle_; }
+  Handle release() { return std::exchange(handle_, Handle()); }
+  explicit operator bool() const { return handle_ != Handle(); }
+
+ private:
+  void reset() {
+    if (handle_ != Handle()) (void)destroy(handle_);
+    handle_ = Handle();
+  }
+  Handle handle_ = Handle();
+};
+
+using cuda_stream = owned<cudaStream_t, cudaStreamDestroy>;
+using cuda_event = owned<cudaEvent_t, cudaEventDestroy>;
+using cuda_graph = owned<cudaGraph_t, cudaGraphDestroy>;
+using cuda_graph_exec = owned<cudaGraphExec_t, cudaGraphExecDestroy>;
+using device_memory = owned<void*, static_cast<cudaError_t (*)(void*)>(cudaFree)>;
+using pinned_memory = owned<void*, cudaFreeHost>;
+using cublas_lt_handle = owned<cublasLtHandle_t, cublasLtDestroy>;
+using matmul_desc = owned<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy>;
+using matrix_layout = owned<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>;
+using matmul_preference = owned<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
+
+// Works on no stream but those that it is told to: never with the legacy default stream.
+inline cuda_stream make_stream() {
+  cudaStream_t stream = nullptr;
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  return cuda_stream(stream);
+}
+inline cuda_event make_event() {
+  cudaEvent_t event = nullptr;
+  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+  return cuda_event(event);
+}
+inline device_memory make_device_memory(std::size_t bytes) {
+  void* memory = nullptr;
+  if (bytes != 0) check(cudaMalloc(&memory, bytes), "cudaMalloc of ", bytes, " bytes");
+  return device_memory(memory);
+}
+inline pinned_memory make_pinned_memory(std::size_t bytes) {
+  void* memory = nullptr;
+  if (bytes != 0) check(cudaMallocHost(&memory, bytes), "cudaMallocHost of ", bytes, " bytes");
+  return pinned_memory(memory);
+}
+inline cublas_lt_handle make_cublas_lt() {
+  cublasLtHandle_t handle = nullptr;
+  check(cublasLtCreate(&handle), "cublasLtCreate");
+  return cublas_lt_handle(handle);
+}
+
+// Makes a device the current one, and the caller's again when it goes away.
+class current_device {
+ public:
+  explicit current_device(int device) {
+    check(cudaGetDevice(&before_), "cudaGetDevice");
+    if (before_ == device) before_ = none;
+    else check(cudaSetDevice(device), "cudaSetDevice ", device);
+  }
+  current_device(const current_device&) = delete;
+  current_device& operator=(const current_device&) = delete;
+  ~current_device() {
+    if (before_ != none) (void)cudaSetDevice(before_);
+  }
+
+ private:
+  static constexpr int none = -1;
+  int before_ = none;
+};
+
+}  // namespace normuon
+
+#endif
