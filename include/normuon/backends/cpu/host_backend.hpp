@@ -16,7 +16,8 @@ namespace normuon {
 // bytes(shape): of an operand. shares(shape): products are given to all lanes. resize(X, shape): see the concept.
 // reserve(shape): memory for products with such operands. begin_load(X): all matrices of X are loaded or cleared next.
 // load, clear, multiply, add_identity, mean_squares, for_each_scaled_chunk: as in dense_algebra.hpp; those that take a
-// band are called for several bands at once. `lanes` may share out the work of one product: lanes.for_each(count, task).
+// band are called for several bands at once. `lanes` may share out the work of one product: lanes.for_each(count,
+// task).
 template <class A>
 concept host_algebra =
     std::copyable<A> && std::constructible_from<A, const cpu_options&> &&

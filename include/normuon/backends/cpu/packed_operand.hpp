@@ -121,7 +121,8 @@ class packed_operand {
   bool symmetric_ = false;
 };
 
-// Rows of matrix i <- those of factor * (unit * U), transposed where U is tall. The last ones bring the zeros around it.
+// Rows of matrix i <- those of factor * (unit * U), transposed where U is tall. The last ones bring the zeros around
+// it.
 template <class Real>
 void load_rows(packed_operand& X, index_t i, const matrix_view& U, const band& rows_of_u, double unit, double factor) {
   const bool narrow = X.shape().compute == compute_type::bfloat16, tall = U.rows > U.cols;
