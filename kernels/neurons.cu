@@ -1,4 +1,5 @@
-// Kernels of neurons: mean squares of an operand's lines, the factors made of them, and the diagonal of a square operand.
+// Kernels of neurons: mean squares of an operand's lines, the factors made of them, and the diagonal of a square
+// operand.
 #include "launchers.cuh"
 #include "reduce.cuh"
 #include "walk.cuh"
