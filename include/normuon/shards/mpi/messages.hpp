@@ -30,10 +30,6 @@ class mpi_connection {
     check(MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     check(MPI_Comm_rank(comm, &rank), "MPI_Comm_rank");
     check(MPI_Comm_size(comm, &size), "MPI_Comm_size");
-    int* bound = nullptr;
-    int found = 0;
-    check(MPI_Comm_get_attr(comm, MPI_TAG_UB, static_cast<void*>(&bound), &found), "MPI_Comm_get_attr");
-    if (found) largest_tag = *bound;
   }
   mpi_connection(const mpi_connection&) = delete;
   mpi_connection& operator=(const mpi_connection&) = delete;
@@ -78,7 +74,6 @@ class mpi_connection {
 
   MPI_Comm comm = MPI_COMM_NULL;
   int rank = 0, size = 1;
-  int largest_tag = 32767;  // what MPI promises at least
   std::chrono::milliseconds deadline;
   std::string failure;
 };
@@ -93,15 +88,14 @@ class mpi_messages {
     auto* const from = static_cast<const std::byte*>(send);
     auto* const to = static_cast<std::byte*>(receive);
     // Receives first, so that what others have sent already finds its place.
-    each_piece(e.receive, piece_bytes, c.largest_tag, [&](int peer, std::size_t offset, int bytes, int tag) {
-      add(peer, bytes, true);
-      c.check(MPI_Recv_init(to + offset, bytes, MPI_BYTE, peer, tag, c.comm, &handles_.back()), "MPI_Recv_init");
+    each_piece(e.receive, piece_bytes, [&](int peer, std::size_t offset, int bytes) {
+      MPI_Request& handle = add({peer, bytes, true, true});
+      c.check(MPI_Recv_init(to + offset, bytes, MPI_BYTE, peer, tag, c.comm, &handle), "MPI_Recv_init");
     });
-    each_piece(e.send, piece_bytes, c.largest_tag, [&](int peer, std::size_t offset, int bytes, int tag) {
-      add(peer, bytes, false);
-      c.check(MPI_Send_init(from + offset, bytes, MPI_BYTE, peer, tag, c.comm, &handles_.back()), "MPI_Send_init");
+    each_piece(e.send, piece_bytes, [&](int peer, std::size_t offset, int bytes) {
+      MPI_Request& handle = add({peer, bytes, false, true});
+      c.check(MPI_Send_init(from + offset, bytes, MPI_BYTE, peer, tag, c.comm, &handle), "MPI_Send_init");
     });
-    statuses_.resize(handles_.size());
   }
   mpi_messages(const mpi_messages&) = delete;
   mpi_messages& operator=(const mpi_messages&) = delete;
@@ -116,28 +110,23 @@ class mpi_messages {
   void start() {
     connection_->require_ready();
     if (under_way_) fail(error_code::engine, "expected a request that is complete, got one that is under way");
-    if (handles_.empty()) return;  // Open MPI refuses to start none
     under_way_ = true;
-    connection_->check(MPI_Startall(static_cast<int>(handles_.size()), handles_.data()), "MPI_Startall");
+    // One by one: MPI_Startall keeps no order, and MPI matches what one rank sends another in the order of its starts.
+    for (std::size_t i = 0; i < handles_.size(); ++i) {
+      connection_->check(MPI_Start(&handles_[i]), "MPI_Start");
+      parts_[i].is_done = false;
+    }
   }
 
+  // One by one: MPICH takes what goes wrong in MPI_Testall for an error of MPI_COMM_WORLD, whose handler is the caller's.
   bool test() {
     connection_->require_ready();
     if (!under_way_) return true;
-    int done = 0;
-    const int code = MPI_Testall(static_cast<int>(handles_.size()), handles_.data(), &done, statuses_.data());
-    if (code != MPI_SUCCESS) report(code);
-    if (!done) return false;
-    under_way_ = false;
-    for (std::size_t i = 0; i < handles_.size(); ++i) {
-      if (!parts_[i].is_received) continue;
-      int bytes = 0;
-      connection_->check(MPI_Get_count(&statuses_[i], MPI_BYTE, &bytes), "MPI_Get_count");
-      if (bytes != parts_[i].bytes)
-        connection_->break_down("expected a leg of " + std::to_string(parts_[i].bytes) + " bytes from rank " +
-                                std::to_string(parts_[i].peer) + ", got " + std::to_string(bytes));
-    }
-    return true;
+    bool all = true;
+    for (std::size_t i = 0; i < handles_.size(); ++i)
+      if (!parts_[i].is_done) all &= test(handles_[i], parts_[i]);
+    under_way_ = !all;
+    return all;
   }
 
   void finish() {
@@ -149,72 +138,69 @@ class mpi_messages {
   void give_up() noexcept {
     if (!under_way_ || mpi_connection::is_finalised()) return;
     for (std::size_t i = 0; i < handles_.size(); ++i)
-      if (!is_done(handles_[i])) MPI_Cancel(&handles_[i]);
-    const auto n = static_cast<int>(handles_.size());
+      if (!parts_[i].is_done) MPI_Cancel(&handles_[i]);
     mpi_connection::wait(std::chrono::milliseconds(100), [&] {
-      int done = 0;
-      under_way_ = MPI_Testall(n, handles_.data(), &done, statuses_.data()) == MPI_SUCCESS && done == 0;
+      under_way_ = false;
+      for (std::size_t i = 0; i < handles_.size(); ++i) {
+        int done = 1;
+        if (!parts_[i].is_done) MPI_Test(&handles_[i], &done, MPI_STATUS_IGNORE);
+        parts_[i].is_done = done != 0;
+        under_way_ |= !parts_[i].is_done;
+      }
       return !under_way_;
     });
   }
 
-  bool is_under_way() const { return under_way_; }
-
  private:
   struct part {
     int peer, bytes;
-    bool is_received;
+    bool is_received, is_done;
   };
 
-  // Messages of one exchange between two ranks are told apart by their number, for MPI_Startall keeps no order; those of
-  // one exchange and the next by their order.
+  static constexpr int tag = 0;
+
   template <class Use>
-  static void each_piece(const std::vector<leg>& legs, std::size_t piece_bytes, int largest_tag, Use use) {
-    std::vector<std::pair<int, int>> next;  // of each peer, its tag
-    for (const leg& l : legs) {
-      auto place = std::find_if(next.begin(), next.end(), [&](const auto& entry) { return entry.first == l.peer; });
-      if (place == next.end()) place = next.insert(next.end(), {l.peer, 0});
-      for (std::size_t done = 0; done < l.bytes; done += piece_bytes) {
-        use(l.peer, l.offset + done, static_cast<int>(std::min(piece_bytes, l.bytes - done)), place->second);
-        place->second = place->second == largest_tag ? 0 : place->second + 1;
-      }
-    }
+  static void each_piece(const std::vector<leg>& legs, std::size_t piece_bytes, Use use) {
+    for (const leg& l : legs)
+      for (std::size_t done = 0; done < l.bytes; done += piece_bytes)
+        use(l.peer, l.offset + done, static_cast<int>(std::min(piece_bytes, l.bytes - done)));
   }
-  void add(int peer, int bytes, bool is_received) {
-    parts_.push_back({peer, bytes, is_received});
-    handles_.push_back(MPI_REQUEST_NULL);
+  MPI_Request& add(const part& p) {
+    parts_.push_back(p);
+    return handles_.emplace_back(MPI_REQUEST_NULL);
   }
 
-  static bool is_done(MPI_Request handle) {
-    int done = 0;
-    return MPI_Request_get_status(handle, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS || done;
+  bool test(MPI_Request& handle, part& p) {
+    int done = 0, bytes = 0;
+    MPI_Status status;
+    const int code = MPI_Test(&handle, &done, &status);
+    if (code != MPI_SUCCESS) {
+      p.is_done = true;  // there is nothing left to cancel
+      connection_->break_down("a leg " + std::string(p.is_received ? "from" : "to") + " rank " +
+                              std::to_string(p.peer) + " of " + std::to_string(p.bytes) +
+                              " bytes: " + mpi_connection::text_of(code));
+    }
+    p.is_done = done != 0;
+    if (!done || !p.is_received) return done != 0;
+    connection_->check(MPI_Get_count(&status, MPI_BYTE, &bytes), "MPI_Get_count");
+    if (bytes != p.bytes)
+      connection_->break_down("expected a leg of " + std::to_string(p.bytes) + " bytes from rank " +
+                              std::to_string(p.peer) + ", got " + std::to_string(bytes));
+    return true;
   }
   std::string awaited() const {
     std::vector<int> peers;
-    for (std::size_t i = 0; i < handles_.size(); ++i)
-      if (!is_done(handles_[i])) peers.push_back(parts_[i].peer);
+    for (const part& p : parts_)
+      if (!p.is_done) peers.push_back(p.peer);
     std::sort(peers.begin(), peers.end());
     peers.erase(std::unique(peers.begin(), peers.end()), peers.end());
     std::string list;
     for (const int peer : peers) list += (list.empty() ? "" : ", ") + std::to_string(peer);
     return list;
   }
-  // Throws what MPI said about the first message that failed.
-  [[noreturn]] void report(int code) {
-    if (code == MPI_ERR_IN_STATUS)
-      for (std::size_t i = 0; i < handles_.size(); ++i) {
-        const int of_message = statuses_[i].MPI_ERROR;
-        if (of_message == MPI_SUCCESS || of_message == MPI_ERR_PENDING) continue;
-        connection_->break_down(std::string(parts_[i].is_received ? "a leg from rank " : "a leg to rank ") +
-                                std::to_string(parts_[i].peer) + " of " + std::to_string(parts_[i].bytes) +
-                                " bytes: " + mpi_connection::text_of(of_message));
-      }
-    connection_->break_down("MPI_Testall: " + mpi_connection::text_of(code));
-  }
 
   std::shared_ptr<mpi_connection> connection_;
   std::vector<MPI_Request> handles_;
-  std::vector<MPI_Status> statuses_;
   std::vector<part> parts_;
   bool under_way_ = false;
 };
