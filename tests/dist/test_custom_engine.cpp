@@ -5,6 +5,6 @@
 
 TEST_CASE("a third party's engine over sockets keeps the laws") {
   normuon::testing::check_engine([](auto law) {
-    for (const int size : {1, 2, 3, 5}) fork_ranks(size, law);
+    for (const int size : {1, 2, 4}) fork_ranks(size, law);
   });
 }

@@ -7,6 +7,8 @@
 #include <new>
 
 #include "normuon/backends/eigen.hpp"
+#include "normuon/shards/loopback.hpp"
+#include "normuon/testing/engine_conformance.hpp"
 #include "support/failing_backend.hpp"
 #include "support/model.hpp"
 #include "support/refusal.hpp"
@@ -224,4 +226,12 @@ TEST_CASE("a backend that can't be made leaves no thread behind") {
         fails_after = -1;
       }
     }
+}
+
+TEST_CASE("exchanges in one process that repeat allocate nothing") {
+  testing::check_that_engine_allocates_nothing(
+      [](auto law) {
+        for (const int size : {1, 2, 5}) run_loopback(size, {}, law).rethrow_first();
+      },
+      [] { return allocations.load(); });
 }

@@ -56,7 +56,7 @@ class loopback_network {
       : size_(static_cast<std::size_t>(size)), times_(times), faults_(std::move(faults)), pairs_(size_ * size_) {}
 
   void send(loopback_schedule& schedule, loopback_request& request, const leg& l, const std::byte* data) {
-    path& p = between(request.rank, l.peer);
+    path& p = used(between(request.rank, l.peer));
     message m{&request, data, l.bytes, sum_of(data, l.bytes), arrival(schedule, p, l.bytes), false, {}};
     ++request.open;
     const std::size_t n = p.sent++;
@@ -86,7 +86,7 @@ class loopback_network {
   void receive(loopback_request& request, const leg& l, std::byte* data) {
     std::memset(data, 0xa5, l.bytes);
     ++request.open;
-    between(l.peer, request.rank).posted.push_back({&request, data, l.bytes});
+    used(between(l.peer, request.rank)).posted.push_back({&request, data, l.bytes});
   }
 
   // Takes what has arrived at a rank for the legs that it has posted.
@@ -166,6 +166,13 @@ class loopback_network {
       std::erase_if(p.messages, which);
       std::erase_if(p.posted, which);
     }
+  }
+
+  // How deep a queue gets follows from who moves when: room at once for what steps need, so that they allocate nothing.
+  static path& used(path& p) {
+    p.messages.reserve(32);
+    p.posted.reserve(32);
+    return p;
   }
 
   microseconds arrival(loopback_schedule& schedule, path& p, std::size_t bytes) {

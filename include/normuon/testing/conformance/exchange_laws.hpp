@@ -84,7 +84,8 @@ void legs_arrive_in_the_order_in_which_they_were_sent(E& engine, std::size_t byt
   }
 }
 
-// New bytes between the same two buffers, as in a training, and gathers between.
+// New bytes between the same two buffers, as in a training, and gathers between; without one nobody knows that all have
+// started.
 template <class Stage, shard_engine E>
 void an_exchange_can_be_repeated(E& engine) {
   side_of_exchange<Stage> first(engine, random_legs(engine.size(), 5, 3000), 5);
@@ -99,7 +100,7 @@ void an_exchange_can_be_repeated(E& engine) {
     first.fill(step);
     second.fill(step + 1000);
     one.start(engine);
-    engine.all_gather_small(flags.data(), 8);
+    if (step % 4 != 0) engine.all_gather_small(flags.data(), 8);
     other.start(engine);
     while (step % 2 == 0 && !one.test(engine)) {
     }
