@@ -143,9 +143,10 @@ class repeated_exchange {
 };
 
 // Sends a byte along every path of the exchanges, once each, so that a library which opens connections when they are
-// first used does so now. Every rank calls it, with its own side of the same exchanges. Host memory.
+// first used does so now. Every rank calls it, with its own side of the same exchanges. `send` and `receive` have
+// size() bytes each, in memory of the engine's kind.
 template <shard_engine E>
-void warm_up(E& engine, std::span<const exchange> exchanges) {
+void warm_up(E& engine, std::span<const exchange> exchanges, const void* send, void* receive) {
   std::vector<int> to, from;
   for (const exchange& e : exchanges) {
     for (const leg& l : e.send) to.push_back(l.peer);
@@ -159,9 +160,15 @@ void warm_up(E& engine, std::span<const exchange> exchanges) {
   };
   one_byte_each(to, first.send);
   one_byte_each(from, first.receive);
-  std::vector<std::byte> send(to.size()), receive(from.size());
-  auto request = engine.start(first, send.data(), receive.data());
+  auto request = engine.start(first, send, receive);
   engine.finish(request);
+  if constexpr (has_stream<E>) engine.wait();
+}
+// The same for an engine of the host's memory.
+template <shard_engine E>
+void warm_up(E& engine, std::span<const exchange> exchanges) {
+  std::vector<std::byte> send(static_cast<std::size_t>(engine.size())), receive(send.size());
+  warm_up(engine, exchanges, send.data(), receive.data());
 }
 
 // Refuses an exchange that breaks its rules, on behalf of an engine: a leg to this rank itself, to one that is not there,

@@ -56,6 +56,9 @@ void check_engine(Run run) {
       if constexpr (has_prepare<E>) what_is_prepared_is_complete_until_it_is_restarted<Stage>(e);
     });
   }
+  SUBCASE("paths can be opened beforehand") {
+    check([](auto& e) { paths_can_be_opened_beforehand<Stage>(e); });
+  }
   SUBCASE("an engine can be moved") {
     check([](auto& e) { an_engine_can_be_moved<Stage>(e); });
   }
