@@ -36,6 +36,18 @@ struct one_leg {
   std::vector<std::byte> bytes;
 };
 
+// Never given back: some laws leave messages half on their way, and MPI, which the next ones call, may still move them.
+class kept_stage {
+ public:
+  explicit kept_stage(const std::vector<std::byte>& bytes) : bytes_(*new std::vector<std::byte>(bytes)) {}
+  void* data() { return bytes_.data(); }
+  void write(const std::vector<std::byte>& bytes) { std::copy(bytes.begin(), bytes.end(), bytes_.begin()); }
+  std::vector<std::byte> read() const { return bytes_; }
+
+ private:
+  std::vector<std::byte>& bytes_;
+};
+
 void wait_for_all() { MPI_Barrier(MPI_COMM_WORLD); }
 
 std::string message_of(auto&& verb) {
@@ -51,14 +63,14 @@ std::string message_of(auto&& verb) {
 }  // namespace
 
 TEST_CASE("the engine over MPI keeps the laws") {
-  testing::check_engine([](auto law) {
+  testing::check_engine<kept_stage>([](auto law) {
     law(mpi_engine(MPI_COMM_WORLD));
     wait_for_all();  // so that nobody waits for the next engine of one who still waits for this one's deadline
   });
 }
 
 TEST_CASE("the engine over MPI keeps the laws where it cuts legs") {
-  testing::check_engine([](auto law) {
+  testing::check_engine<kept_stage>([](auto law) {
     law(mpi_engine(MPI_COMM_WORLD, {.piece_bytes = 16384}));
     wait_for_all();
   });
@@ -112,7 +124,8 @@ TEST_CASE("a leg that is shorter or longer than planned is an error that names t
 }
 
 TEST_CASE("a deadline names who is waited for, and what is said later names it again") {
-  mpi_engine engine(MPI_COMM_WORLD, {.deadline = std::chrono::milliseconds(200)});
+  mpi_engine engine(MPI_COMM_WORLD);
+  engine.set_deadline(std::chrono::milliseconds(200));
   if (engine.size() == 1) return;
   one_leg l(engine, 10, 10);
   if (engine.rank() == 1) {
