@@ -145,7 +145,7 @@ class repeated_exchange {
 // Sends a byte along every path of the exchanges, once each, so that a library which opens connections when they are
 // first used does so now. Every rank calls it, with its own side of the same exchanges. Host memory.
 template <shard_engine E>
-void warm_up(E& engine, std::span<const exchange> exchanges) {
+void open_connections(E& engine, std::span<const exchange> exchanges) {
   std::vector<int> to, from;
   for (const exchange& e : exchanges) {
     for (const leg& l : e.send) to.push_back(l.peer);
