@@ -138,7 +138,7 @@ void an_engine_can_be_moved(E& engine) {
   again.finish(request);
   side.check(again, 0);
   engine = std::move(again);
-  warm_up(engine, std::span<const exchange>(&side.plan, 1));
+  open_connections(engine, std::span<const exchange>(&side.plan, 1));
 }
 
 }  // namespace normuon::testing
