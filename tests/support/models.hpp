@@ -70,12 +70,18 @@ inline const public_model moonlight{"Moonlight 16B MoE",
                                      {"expert_down", 26, 1, 2048, 1408, 64},
                                      {"shared_up", 26, 2, 2816, 2048},
                                      {"shared_down", 26, 1, 2048, 2816}}};
-// A vision-language model: CLIP's ViT-L/14 of 23 layers of 1024 (those below the last, whose output is used), queries,
-// keys and values as one matrix... and a 7B language model.
+// A vision-language model: Qwen2 7B (28 layers of 3584, keys and values of 512, feed-forward 18944) behind CLIP's
+// ViT-L/14 (24 layers of 1024, queries, keys and values as one matrix, feed-forward 4096) and a projection.
 inline const public_model vlm_7b{"ViT + 7B VLM",
-                                 {{"attn", 32, 4, 4096, 4096},
-                                  {"up", 32, 2, 11008, 4096},
-                                  {"down", 32, 1, 4096, 11008}}};
+                                 {{"vit_qkv", 24, 1, 3072, 1024},
+                                  {"vit_o", 24, 1, 1024, 1024},
+                                  {"vit_up", 24, 1, 4096, 1024},
+                                  {"vit_down", 24, 1, 1024, 4096},
+                                  {"projection", 1, 1, 3584, 1024},
+                                  {"q_o", 28, 2, 3584, 3584},
+                                  {"k_v", 28, 2, 512, 3584},
+                                  {"up", 28, 2, 18944, 3584},
+                                  {"down", 28, 1, 3584, 18944}}};
 
 }  // namespace normuon::test
 
