@@ -52,7 +52,8 @@ TEST_CASE("each element of a matrix is in one rectangle of the rank that should 
       for (index_t i = 0; i < m; ++i)
         for (index_t j = 0; j < n; ++j) {
           const int holder = c.holder(i, j);
-          const auto in = std::count_if(list.begin(), list.end(), [&](const rectangle& a) { return contains(a, i, j); });
+          const auto in =
+              std::count_if(list.begin(), list.end(), [&](const rectangle& a) { return contains(a, i, j); });
           CHECK(in == (holder == r || holder < 0 ? 1 : 0));
         }
     }
@@ -108,8 +109,7 @@ TEST_CASE("of several ranks, the first of those that hold most is found") {
       auto expected = some.end();
       for (auto r = some.begin(); r != some.end(); ++r)
         if (const index_t here = count(c.where, m, n, *r, ranks); here > most) expected = r, most = here;
-      const auto found =
-          c.where.holder_of_most(some.begin(), some.end(), m, n, ranks, c.where.most_held(m, n, ranks));
+      const auto found = c.where.holder_of_most(some.begin(), some.end(), m, n, ranks, c.where.most_held(m, n, ranks));
       CHECK(found.first == expected);
       CHECK(found.second == most);
     }
@@ -167,11 +167,12 @@ TEST_CASE("layouts that differ are told apart by their text, and equal ones are 
   for (std::size_t i = 0; i < 40; ++i) long_a[i] = long_b[i] = static_cast<index_t>(i);
   long_b[30] = 29;
   const std::vector<layout> all = {
-      layout::rows(),          layout::cols(),         layout::rows(a),           layout::rows(b),
-      layout::cols(a),         layout::rows(long_a),   layout::rows(long_b),      layout::flat_slice(),
-      layout::flat_slice(a),   layout::grid(2, 3),     layout::grid(3, 2),        layout::grid(2, 3, tensor_parallel::rows),
-      layout::flat_slice(1, 8), layout::flat_slice(2, 8), layout::flat_slice(1, 9), layout::owned(0),
-      layout::owned(1),        layout::replicated()};
+      layout::rows(),           layout::cols(),           layout::rows(a),
+      layout::rows(b),          layout::cols(a),          layout::rows(long_a),
+      layout::rows(long_b),     layout::flat_slice(),     layout::flat_slice(a),
+      layout::grid(2, 3),       layout::grid(3, 2),       layout::grid(2, 3, tensor_parallel::rows),
+      layout::flat_slice(1, 8), layout::flat_slice(2, 8), layout::flat_slice(1, 9),
+      layout::owned(0),         layout::owned(1),         layout::replicated()};
   for (std::size_t i = 0; i < all.size(); ++i) {
     texts.insert(all[i].text());
     for (std::size_t k = 0; k < all.size(); ++k) CHECK((all[i] == all[k]) == (i == k));
