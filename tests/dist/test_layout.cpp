@@ -20,9 +20,10 @@ constexpr awkward awkward_sizes[] = {{0, 0}, {0, 5}, {5, 0}, {1, 1}, {1, 7}, {7,
 template <class F>
 void for_each_case(F&& f) {
   shard_random random(1);
-  for (const auto& [m, n] : awkward_sizes)
+  for (const awkward& size : awkward_sizes)
     for (const int ranks : {1, 2, 3, 4, 6, 8, 13})
       for (int kind = 0; kind < layout_kinds; ++kind) {
+        const index_t m = size.m, n = size.n;
         const layout_case c = make_layout_case(kind, m, n, ranks, random);
         CAPTURE(m);
         CAPTURE(n);

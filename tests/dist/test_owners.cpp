@@ -94,8 +94,9 @@ TEST_CASE("on public models no rank has 1.05 times the bound to do, or nobody co
                        {llama_8b, {32, 64, 128}},   {llama_70b, {48, 64, 128, 256}}, {mixtral, {64, 128}},
                        {moonlight, {64, 128, 256}}, {vlm_7b, {16, 32, 64}}};
   int proved = 0;
-  for (const auto& [model, all_ranks] : table)
-    for (const int ranks : all_ranks) {
+  for (const row& of_table : table)
+    for (const int ranks : of_table.ranks) {
+      const public_model& model = of_table.model;
       CAPTURE(model.name);
       CAPTURE(ranks);
       const auto matrices = model.matrices(layout::rows(), element_type::bfloat16);
@@ -124,6 +125,34 @@ TEST_CASE("MULTIFIT repairs what the heaviest-first rule leaves") {
   };
   CHECK(over_mean(llama_7b, 24) < 1.013);
   CHECK(over_mean(llama_70b, 48) < 1.019);
+}
+
+TEST_CASE("MULTIFIT fills bins, some of which hold something already, to less than a capacity, and to what is needed") {
+  shard_random random(6);
+  int found = 0;
+  for (int k = 0; k < 500; ++k) {
+    // Bins that are full to the brim, in random pieces: the first of each is there already.
+    constexpr std::uint64_t full = 1000;
+    std::vector<std::uint64_t> filled, costs;
+    for (index_t bin = random.from(1, 7); bin > 0; --bin) {
+      const auto there = static_cast<std::uint64_t>(random.from(0, 900));
+      filled.push_back(there);
+      for (std::uint64_t left = full - there; left > 0;) {
+        costs.push_back(std::min<std::uint64_t>(left, static_cast<std::uint64_t>(random.from(1, 400))));
+        left -= costs.back();
+      }
+    }
+    std::sort(costs.rbegin(), costs.rend());
+    const std::uint64_t capacity = 1300;
+    const std::vector<int> bins = multifit(costs, filled, full, capacity);
+    if (bins.empty()) continue;
+    ++found;
+    REQUIRE(bins.size() == costs.size());
+    for (std::size_t i = 0; i < costs.size(); ++i) filled.at(static_cast<std::size_t>(bins[i])) += costs[i];
+    CHECK(*std::max_element(filled.begin(), filled.end()) < capacity);
+  }
+  CHECK(found > 490);
+  CHECK(multifit(std::vector<std::uint64_t>{5, 5}, std::vector<std::uint64_t>{0}, 5, 10).empty());
 }
 
 TEST_CASE("of small models the makespan is within Graham's factor of the least one, and mostly the least") {

@@ -2,8 +2,8 @@
 #ifndef NORMUON_SHARDS_PLAN_AGREEMENT_HPP
 #define NORMUON_SHARDS_PLAN_AGREEMENT_HPP
 
-#include <array>
 #include <concepts>
+#include <functional>
 
 #include "normuon/shards/plan/fields.hpp"
 

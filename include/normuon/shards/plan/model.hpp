@@ -3,6 +3,8 @@
 #ifndef NORMUON_SHARDS_PLAN_MODEL_HPP
 #define NORMUON_SHARDS_PLAN_MODEL_HPP
 
+#include <array>
+
 #include "normuon/shards/plan/legs.hpp"
 
 namespace normuon {
