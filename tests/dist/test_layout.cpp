@@ -155,6 +155,7 @@ TEST_CASE("a layout that is not all of the matrix once is refused with what was 
   refused(layout::flat_slice(10, 16), 2, "expected 2 chunks that reach to element 34, got chunks of 16");
   refused(layout::flat_slice(0, index_t{1} << 62), 4, "expected a buffer of less than 2^63 elements");
   refused(layout::grid(2, 2), 6, "expected a grid of 6 ranks, got 2 x 2");
+  refused(layout::grid(2, 4), 6, "expected a grid of 6 ranks, got 2 x 4");
   refused(layout::grid(-2, -3), 6, "expected a grid of 6 ranks, got -2 x -3");
   refused(layout::grid(1 << 16, 1 << 16), 6, "expected a grid of 6 ranks, got 65536 x 65536");
   refused(layout::owned(4), 4, "expected an owner of 0 to 3, got 4");
