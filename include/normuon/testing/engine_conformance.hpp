@@ -27,7 +27,7 @@ void check_engine(Run run) {
         law(engine);
       });
     } catch (const std::exception& e) {
-      FAIL_CHECK(e.what());
+      FAIL_CHECK(std::string(e.what()));
     }
   };
   SUBCASE("a gather brings each rank's piece to its place") {
@@ -91,7 +91,7 @@ void check_that_engine_allocates_nothing(Run run, Count allocations) {
   try {
     run([&](auto engine) { repeating_allocates_nothing<Stage>(engine, allocations); });
   } catch (const std::exception& e) {
-    FAIL_CHECK(e.what());
+    FAIL_CHECK(std::string(e.what()));
   }
 }
 
