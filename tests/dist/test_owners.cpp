@@ -244,7 +244,7 @@ TEST_CASE("sizes that no integer of 64 bits holds are refused, and so are ranks 
   refused(index_t{1} << 40, index_t{1} << 40, 1, "expected sizes that fit 64 bits, got 1099511627776 x 1099511627776");
   refused(200'000, 200'000, 1, "expected a cost below 2^53, got 200000 x 200000");
   refused(1, index_t{1} << 58, 20, "expected a cost below 2^53");
-  refused(2, index_t{1} << 49, 3000, "expected matrices whose costs and bytes fit 62 bits together");
+  refused(2, index_t{1} << 49, 1500, "expected matrices whose costs and bytes fit 62 bits together");
   const refusal r = refusal_of([] { assign_owners({}, 0); });
   CHECK_MESSAGE(r.is(error_code::option, "expected at least 1 rank, got 0"), r.message);
 }
