@@ -1,5 +1,5 @@
-// Plans a sharded step before anything runs: who would own which matrix, how even that is, how many bytes would move and
-// how long a step would take, on any number of ranks.
+// Plans a sharded step before anything runs: who would own which matrix, how even that is, how many bytes would move
+// and how long a step would take, on any number of ranks.
 //   normuon_plan [FILE ...] --ranks N[,N ...] [--layout L] [--wire T] [--bandwidth B] [--latency S] [--flops F] ...
 #include <CLI/CLI.hpp>
 #include <cstdio>

@@ -25,8 +25,8 @@ struct model_matrix {
 
 inline constexpr index_t most_matrices = 1'000'000;  // a model has thousands: more is a slip of the finger
 
-// A safetensors file, or one that ends with its header, as it is fetched to look at a model without its weights: then its
-// size is what the header says.
+// A safetensors file, or one that ends with its header, as it is fetched to look at a model without its weights: then
+// its size is what the header says.
 class model_file {
  public:
   explicit model_file(const std::string& path) : in_(posix_file_system().open(path)), size_(in_.size()) {

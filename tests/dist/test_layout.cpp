@@ -135,6 +135,10 @@ TEST_CASE("experts of a batch are spread as rows are, each whole on one rank") {
   const int expected[] = {0, 0, 0, 1, 1, 1, 2, 2};
   for (index_t e = 0; e < 8; ++e) CHECK(rank_of_expert(e, 8, 3) == expected[e]);
   for (index_t e = 0; e < 3; ++e) CHECK(rank_of_expert(e, 3, 8) == e);
+  const auto refused = [](index_t e, int ranks) { return refusal_of([&] { rank_of_expert(e, 8, ranks); }); };
+  CHECK(refused(8, 3).is(error_code::parameter, "expected an expert of 0 to 7, got 8"));
+  CHECK(refused(-1, 3).is(error_code::parameter, "expected an expert of 0 to 7, got -1"));
+  CHECK(refused(0, 0).is(error_code::option, "expected at least 1 rank, got 0"));
 }
 
 TEST_CASE("a layout that is not all of the matrix once is refused with what was expected") {

@@ -30,8 +30,8 @@ double number(const sharded_matrix& a, index_t i, index_t j) {
   return static_cast<double>(a.name.back()) * 100 + static_cast<double>(i * a.cols + j);
 }
 
-// One direction of a step on all ranks: every rank packs its own numbers, bytes go along the legs, and every rank checks
-// and unpacks. What stands in `matrix(rank, i)` is packed and written.
+// One direction of a step on all ranks: every rank packs its own numbers, bytes go along the legs, and every rank
+// checks and unpacks. What stands in `matrix(rank, i)` is packed and written.
 template <class Matrix>
 void move(const std::vector<shard_plan>& plans, std::size_t b, direction way, Matrix&& matrix) {
   std::vector<bytes> sent, received;

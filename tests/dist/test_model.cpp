@@ -80,8 +80,8 @@ TEST_CASE("a bucket travels while its neighbours are computed, through two stage
 }
 
 TEST_CASE("a step is modelled as on paper: gathers, products and scatters of public models") {
-  // At 50 GB/s and 3 us, 400 TFLOP/s, bfloat16. By hand: of 7B on 1024 ranks an owner of 11008 x 4096 receives 90 MB from
-  // 1023 ranks and computes 10 * 4096^2 * 26112 FLOP.
+  // At 50 GB/s and 3 us, 400 TFLOP/s, bfloat16. By hand: of 7B on 1024 ranks an owner of 11008 x 4096 receives 90 MB
+  // from 1023 ranks and computes 10 * 4096^2 * 26112 FLOP.
   const auto close = [](double x, double expected) { return std::abs(x - expected) < 0.02 * expected; };
   const auto on = [](const public_model& m, int ranks) {
     return modelled(m.matrices(layout::rows(), element_type::bfloat16), ranks);

@@ -35,9 +35,9 @@ double bound(const std::vector<std::uint64_t>& costs, std::size_t P) {
   return std::max({mean, static_cast<double>(costs[0]), pair});
 }
 
-// True where the matrices of the two highest costs alone can be spread over P ranks without one that exceeds `load`: all
-// that `ranks` ranks can take of the second kind, for each number that they take of the first. So where it is false, no
-// assignment of all matrices stays within the load.
+// True where the matrices of the two highest costs alone can be spread over P ranks without one that exceeds `load`:
+// all that `ranks` ranks can take of the second kind, for each number that they take of the first. So where it is
+// false, no assignment of all matrices stays within the load.
 bool two_heaviest_fit(const std::vector<std::uint64_t>& costs, std::size_t P, std::uint64_t load) {
   const std::uint64_t first = costs[0];
   const auto firsts = static_cast<std::size_t>(std::count(costs.begin(), costs.end(), first));

@@ -1,5 +1,5 @@
-// Matrices with layouts for tests of shards: each kind of layout beside a definition of its own of who holds an element,
-// and random models.
+// Matrices with layouts for tests of shards: each kind of layout beside a definition of its own of who holds an
+// element, and random models.
 #ifndef NORMUON_TESTS_SUPPORT_SHARD_CASES_HPP
 #define NORMUON_TESTS_SUPPORT_SHARD_CASES_HPP
 

@@ -40,8 +40,13 @@ class rectangle_list {
 // that of a column-parallel layer, whose output is cut; FSDP cuts the rows of each part once more.
 enum class tensor_parallel { cols, rows };
 
-// Expert `e` of `experts` lies whole on one rank: those of a batch that is cut as evenly as rows are.
-inline int rank_of_expert(index_t e, index_t experts, int ranks) { return cut::even().part_at(experts, e, ranks); }
+// Expert `e` of `experts` lies whole on one rank: those of a batch that is cut as evenly as rows are. Throws where there
+// is no such expert or rank.
+inline int rank_of_expert(index_t e, index_t experts, int ranks) {
+  if (ranks < 1) fail(error_code::option, "expected at least 1 rank, got ", ranks);
+  if (e < 0 || e >= experts) fail(error_code::parameter, "expected an expert of 0 to ", experts - 1, ", got ", e);
+  return cut::even().part_at(experts, e, ranks);
+}
 
 // Of an m x n matrix on `ranks` ranks. Ask for nothing but `check` and `text` where `check` throws.
 class layout {

@@ -23,10 +23,10 @@ inline shown_field show(std::span<const plan_field> fields, std::size_t k) {
   return s;
 }
 
-// Throws error_code::option on every rank, with the same message, where not all ranks have the same fields: it says what
-// rank 0 and the first that differs from it have in place of the first field in which any two differ. All ranks call
-// it together. gather(all, bytes): all_gather_small of a shard engine, on host memory: piece `rank` of `ranks` pieces is
-// this rank's. One gather of 8 bytes where all agree; else one for each halving, and one of 256 bytes.
+// Throws error_code::option on every rank, with the same message, where not all ranks have the same fields: it says
+// what rank 0 and the first that differs from it have in place of the first field in which any two differ. All ranks
+// call it together. gather(all, bytes): all_gather_small of a shard engine, on host memory: piece `rank` of `ranks`
+// pieces is this rank's. One gather of 8 bytes where all agree; else one for each halving, and one of 256 bytes.
 template <class Gather>
   requires std::invocable<Gather&, void*, std::size_t>
 void require_agreement(std::span<const plan_field> fields, int rank, int ranks, Gather&& gather) {

@@ -13,8 +13,8 @@ struct shard_options {
   // Bytes of a rank's stages together, of which there are two each way and direction. Each has an eighth; or what the
   // largest matrix takes, where that is more.
   std::size_t staging_limit = std::size_t{1} << 30;
-  // So many buckets at least, where ranks own enough matrices: otherwise more of them would only make the owners of late
-  // ones wait.
+  // So many buckets at least, where ranks own enough matrices: otherwise more of them would only make the owners of
+  // late ones wait.
   int least_buckets = 4;
 };
 
@@ -129,9 +129,9 @@ class owner_queues {
   std::size_t left_;
 };
 
-// Buckets of sharded matrices, then of replicated ones. All owners have about as much to compute in a bucket: ranks wait
-// for each other there, and in buckets of consecutive matrices some own three and others none. What would exceed the
-// stages' limit is cut into several buckets.
+// Buckets of sharded matrices, then of replicated ones. All owners have about as much to compute in a bucket: ranks
+// wait for each other there, and in buckets of consecutive matrices some own three and others none. What would exceed
+// the stages' limit is cut into several buckets.
 inline std::vector<bucket> make_buckets(std::span<const sharded_matrix> matrices, const ownership& owners,
                                         const shard_options& options) {
   validate(options);

@@ -52,8 +52,8 @@ struct addressed_piece {
 
 inline constexpr std::size_t packet_alignment = 64;
 
-// Packets of the pieces, one for each peer, from the peer behind this rank on, so that not all ranks begin with the same
-// one (`turn` 1; -1: from the one before it). Within a packet wide elements come first: so all are aligned.
+// Packets of the pieces, one for each peer, from the peer behind this rank on, so that not all ranks begin with the
+// same one (`turn` 1; -1: from the one before it). Within a packet wide elements come first: so all are aligned.
 inline std::vector<packet> packets_of(std::vector<addressed_piece> pieces, int rank, int ranks, int turn,
                                       std::size_t& stage) {
   const auto distance = [=](int peer) { return peer == everyone ? 0 : (turn * (peer - rank) + ranks) % ranks; };

@@ -38,8 +38,8 @@ inline std::uint64_t exact_cost_of(const sharded_matrix& a) {
   return static_cast<std::uint64_t>(cost_of(true, a.rows, a.cols));
 }
 
-// Throws where a number of ranks, a size or a layout can't be, the cost of a matrix is not exact in double, or all costs
-// or bytes together don't fit 62 bits.
+// Throws where a number of ranks, a size or a layout can't be, the cost of a matrix is not exact in double, or all
+// costs or bytes together don't fit 62 bits.
 inline void check_matrices(std::span<const sharded_matrix> matrices, int ranks) {
   if (ranks < 1) fail(error_code::option, "expected at least 1 rank, got ", ranks);
   std::uint64_t costs = 0, bytes = 0;

@@ -1,5 +1,5 @@
-// Which rank owns which matrix: the heaviest first to the least loaded rank, over all matrices at once. Integers only, so
-// that all ranks and compilers agree. Standard library only.
+// Which rank owns which matrix: the heaviest first to the least loaded rank, over all matrices at once. Integers only,
+// so that all ranks and compilers agree. Standard library only.
 #ifndef NORMUON_SHARDS_PLAN_OWNERS_HPP
 #define NORMUON_SHARDS_PLAN_OWNERS_HPP
 
@@ -42,7 +42,8 @@ class rank_loads {
     for (std::size_t r = 0; r < load.size(); ++r) ranks_[load[r]].push_back(static_cast<int>(r));
   }
 
-  // Gives the cost to one of the least loaded ranks: to the one that holds most of the matrix, and of such to the first.
+  // Gives the cost to one of the least loaded ranks: to the one that holds most of the matrix, and of such to the
+  // first.
   int take(const sharded_matrix& a, std::uint64_t cost, int ranks) {
     const auto least = ranks_.begin();
     std::vector<int>& tied = least->second;
