@@ -16,7 +16,7 @@ struct machine_rates {
   double flops = 400e12;    // FLOP/s of Newton-Schulz
 };
 
-// Multiply-adds count two, and there are five steps in all published tables but one.
+// A multiply-add is two, and the default table has five steps.
 inline constexpr double flops_per_cost = 2 * 5;
 
 struct mail {
