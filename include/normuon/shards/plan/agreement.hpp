@@ -40,9 +40,8 @@ void require_agreement(std::span<const plan_field> fields, int rank, int ranks, 
   const auto same = [](const auto& all) {
     return std::adjacent_find(all.begin(), all.end(), std::not_equal_to()) == all.end();
   };
-  const auto prefix = [&](std::size_t k) {  // a rank without so many fields differs from one that has them
-    return k < digests.size() ? digests[k] : digest_with(digests.back(), k);
-  };
+  // A rank that has not so many fields shows all of them, which is not what one that has them shows.
+  const auto prefix = [&](std::size_t k) { return digests[std::min(k, fields.size())]; };
   if (same(gathered(digests.back()))) return;
   const std::vector<std::size_t> counts = gathered(fields.size());
   std::size_t agreed = 0, differ = *std::max_element(counts.begin(), counts.end());
