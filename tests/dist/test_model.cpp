@@ -77,6 +77,7 @@ TEST_CASE("a bucket travels while its neighbours are computed, through two stage
   CHECK(piped({{10, 1, 1}, {10, 1, 1}, {10, 1, 1}}) == 32);  // gathers one after the other
   CHECK(piped({{1, 1, 10}, {1, 1, 10}, {1, 1, 10}}) == 32);  // scatters one after the other
   CHECK(piped({{1, 100, 1}, {50, 1, 1}, {50, 1, 1}}) == 101 + 50 + 2);  // the third waits for the first's stage
+  CHECK(piped({{1, 1, 100}, {1, 1, 1}, {1, 50, 1}}) == 102 + 50 + 1);   // and here for that of its D
 }
 
 TEST_CASE("a step is modelled as on paper: gathers, products and scatters of public models") {
