@@ -82,9 +82,9 @@ TEST_CASE("stages stay within their limit, or what the largest matrix needs") {
 TEST_CASE("wide elements come first in a leg, so that mixed types need no padding") {
   std::vector<sharded_matrix> matrices;
   for (index_t k = 0; k < 3; ++k) matrices.push_back(matrix(k, 3, 1));
-  matrices[0].wire = element_type::bfloat16;
-  matrices[1].wire = element_type::float64;
-  matrices[2].wire = element_type::float32;
+  matrices[0].wire = element_type::float64;  // the last to be packed, in reverse order of definition
+  matrices[1].wire = element_type::float32;
+  matrices[2].wire = element_type::bfloat16;
   const shard_plan p(matrices, 1, 2, {}, {.least_buckets = 1});
   std::size_t seen = 0;
   for (const packet& k : p.buckets().at(0).gather.sent)
