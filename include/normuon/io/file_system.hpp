@@ -17,6 +17,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -28,6 +29,8 @@ namespace normuon {
 
 using file_path = std::filesystem::path;
 using const_bytes = std::span<const std::byte>;
+
+inline const_bytes bytes_of(std::string_view text) { return std::as_bytes(std::span(text)); }
 
 // Of files: `size` is taken once, when the file is opened; `sync` puts what was written on the disk. Of the system:
 // `create` makes a file that wasn't there, or returns none where the name is taken; `stands` is true for a regular file,

@@ -17,12 +17,38 @@ struct group_factors {
   double weight_decay = 1;
 };
 
+using rule_options = std::variant<normuon_options, adamw_options>;  // Muon is NorMuon without a neuron axis
+
+// The numbers of a group that may change from step to step.
+struct group_numbers {
+  double learning_rate, momentum, beta2, weight_decay;
+};
+
 struct group {
-  std::variant<normuon_options, adamw_options> options;  // Muon is NorMuon without a neuron axis
+  rule_options options;  // as they are now
   std::string_view rule;
   group_factors factors;
+  rule_options given = {};  // as they were when the group was added
 
   bool is_matrix_rule() const { return std::holds_alternative<normuon_options>(options); }
+
+  group_numbers numbers() const {
+    return std::visit(
+        [](const auto& o) {
+          return group_numbers{o.learning_rate, o.momentum, o.beta2, o.weight_decay};
+        },
+        options);
+  }
+  void set_numbers(const group_numbers& n) {
+    std::visit(
+        [&](auto& o) {
+          o.learning_rate = n.learning_rate;
+          o.momentum = n.momentum;
+          o.beta2 = n.beta2;
+          o.weight_decay = n.weight_decay;
+        },
+        options);
+  }
 
   step_values values(double gradient_scale) const {
     return std::visit(
@@ -37,6 +63,16 @@ struct group {
         options);
   }
 };
+
+// Throws where an option is out of its range, or a number that steps use does not fit Real, the type of state.
+template <class Real>
+void validate_numbers(const group& g) {
+  std::visit([](const auto& o) { validate(o); }, g.options);
+  const step_values values = g.values(1);
+  validate_fits<Real>("learning_rate, times its factor", values.rate);
+  validate_fits<Real>("learning_rate * weight_decay, times their factors", values.decay);
+  if (const auto* o = std::get_if<adamw_options>(&g.options)) validate_fits<Real>("epsilon", o->epsilon);
+}
 
 // A matrix_ref with its type as a value: a batch of views.
 struct bound_matrix {
@@ -150,6 +186,20 @@ struct parameter {
 
   bool has_gradient() const { return gradient.batch != 0; }
 };
+
+// Throws where `m` can't be walked, is of a type that the backend does not take, has not the weight's shape, or is
+// what a step reads and begins where the weight does, which it writes.
+template <tensor_backend B>
+void validate_binding(const parameter<B>& p, const binding_kind& as, const bound_matrix& m) {
+  validate_view(p.name, as, m);
+  const auto refuse = [&](const auto&... why) { fail(as.code, as.what, " of '", p.name, "': ", why...); };
+  if (!B::takes(m.first.type)) refuse("expected one of ", types_taken_by<B>(), ", got ", name_of(m.first.type));
+  const bound_matrix& w = p.weight;
+  if (m.first.rows != w.first.rows || m.first.cols != w.first.cols || m.batch != w.batch)
+    refuse("expected ", sizes_of(w), ", got ", sizes_of(m));
+  if (!as.written && m.elements() != 0 && m.first.data == w.first.data)
+    refuse("expected memory of its own, got that of the weight");
+}
 
 }  // namespace normuon
 

@@ -49,6 +49,24 @@ class registry {
     gradient_scale_ = scale;
   }
 
+  // All of these at once, one entry for each group: what a checkpoint brings back.
+  void set_numbers(const std::vector<group_numbers>& numbers, double scale) {
+    if (numbers.size() != groups_.size())
+      fail(error_code::option, "expected the numbers of ", groups_.size(), " groups, got those of ", numbers.size());
+    std::vector<group> next = groups_;
+    for (std::size_t i = 0; i < next.size(); ++i) {
+      next[i].set_numbers(numbers[i]);
+      validate_numbers<typename Backend::real>(next[i]);
+    }
+    set_gradient_scale(scale);
+    groups_ = std::move(next);
+  }
+
+  // What was added, in order; a parameter's `group` is an index.
+  const std::vector<group>& groups() const { return groups_; }
+  const std::vector<parameter<Backend>>& parameters() const { return parameters_; }
+  double gradient_scale() const { return gradient_scale_; }
+
   // Adds a parameter with zero state. Weight: rows are neurons, every matrix of a batch is a matrix of its own. Throws
   // where the name is taken or empty, a view can't be walked, its type is not one that the backend takes, the gradient
   // begins where the weight does, or the weight where another's does: tied weights are one parameter, whose gradient is
@@ -127,15 +145,28 @@ class registry {
   // Replaces the state of every parameter: exactly the tensors that list_state names, in any order, checked before
   // the first is written. Makes a poisoned optimizer ready again; weights are the user's to restore. A backend that
   // fails while it writes leaves the optimizer poisoned.
-  void import_state(const std::vector<named_tensor>& tensors) {
+  // Calls `restore()` when all has been checked and before the first is written, as if it were part of that.
+  template <std::invocable Restore = void (*)()>
+  void import_state(
+      const std::vector<named_tensor>& tensors, Restore restore = [] {}) {
     std::vector<std::size_t> all(parameters_.size());
     for (std::size_t i = 0; i < all.size(); ++i) all[i] = i;
-    import_into(all, tensors);
+    import_into(all, tensors, restore);
   }
   // The same for one parameter.
   void import_state(std::string_view name, const std::vector<named_tensor>& tensors) {
     require_ready();
-    import_into({index_of(name)}, tensors);
+    import_into({index_of(name)}, tensors, [] {});
+  }
+
+  // The largest of the parameters' counters: 0 before the first step.
+  index_t steps_made() {
+    require_ready();
+    std::vector<double> counters(parameters_.size() + 1);
+    for (std::size_t i = 0; i < parameters_.size(); ++i)
+      backend_.read(&counters[i], parameters_[i].state.counter(), sizeof(double));
+    backend_.sync();
+    return static_cast<index_t>(*std::max_element(counters.begin(), counters.end()));
   }
 
   std::size_t state_bytes() const {
@@ -170,8 +201,9 @@ class registry {
   group_id push_group(const group& g) {
     validate_not_negative("learning_rate factor", g.factors.learning_rate);
     validate_not_negative("weight_decay factor", g.factors.weight_decay);
-    validate_numbers(g);
+    validate_numbers<typename Backend::real>(g);
     groups_.push_back(g);
+    groups_.back().given = g.options;
     planned_ = false;
     return static_cast<group_id>(groups_.size() - 1);
   }
@@ -186,20 +218,11 @@ class registry {
     return groups_[static_cast<std::size_t>(i)];
   }
 
-  static void validate_numbers(const group& g) {
-    std::visit([](const auto& o) { validate(o); }, g.options);
-    const step_values values = g.values(1);
-    using real = typename Backend::real;
-    validate_fits<real>("learning_rate, times its factor", values.rate);
-    validate_fits<real>("learning_rate * weight_decay, times their factors", values.decay);
-    if (const auto* o = std::get_if<adamw_options>(&g.options)) validate_fits<real>("epsilon", o->epsilon);
-  }
-
   // The group with one number set. Throws where the result is not valid.
   static group changed(group g, double normuon_options::*matrix, double adamw_options::*elements, double x) {
     if (auto* o = std::get_if<normuon_options>(&g.options)) o->*matrix = x;
     else std::get<adamw_options>(g.options).*elements = x;
-    validate_numbers(g);
+    validate_numbers<typename Backend::real>(g);
     return g;
   }
   void set(group_id id, double normuon_options::*matrix, double adamw_options::*elements, double x) {
@@ -234,19 +257,6 @@ class registry {
     planned_ = false;
   }
 
-  // Throws where `m` can't be walked, is of a type that the backend does not take, has not the weight's shape, or is
-  // what a step reads and begins where the weight does, which it writes.
-  void validate_binding(const parameter<Backend>& p, const binding_kind& as, const bound_matrix& m) const {
-    validate_view(p.name, as, m);
-    const auto refuse = [&](const auto&... why) { fail(as.code, as.what, " of '", p.name, "': ", why...); };
-    if (!Backend::takes(m.first.type))
-      refuse("expected one of ", types_taken_by<Backend>(), ", got ", name_of(m.first.type));
-    const bound_matrix& w = p.weight;
-    if (m.first.rows != w.first.rows || m.first.cols != w.first.cols || m.batch != w.batch)
-      refuse("expected ", sizes_of(w), ", got ", sizes_of(m));
-    if (!as.written && m.elements() != 0 && m.first.data == w.first.data)
-      refuse("expected memory of its own, got that of the weight");
-  }
   void bind(std::string_view name, bound_matrix parameter<Backend>::*member, const binding_kind& as,
             const bound_matrix& m) {
     parameter<Backend>& p = parameters_[index_of(name)];
@@ -254,7 +264,8 @@ class registry {
     p.*member = m;
   }
 
-  void import_into(const std::vector<std::size_t>& which, const std::vector<named_tensor>& tensors) {
+  template <class Restore>
+  void import_into(const std::vector<std::size_t>& which, const std::vector<named_tensor>& tensors, Restore&& restore) {
     std::map<std::string_view, const named_tensor*> given;
     for (const named_tensor& t : tensors)
       if (!given.emplace(t.name, &t).second) fail(error_code::state, "state '", t.name, "' is there twice");
@@ -276,6 +287,7 @@ class registry {
            ": some belong to no parameter");
     poison_ = "an import of state failed in the middle";
     poisoned_ = true;
+    restore();
     for (std::size_t k = 0; k < which.size(); ++k) write_state(backend_, parameters_[which[k]], staged[k]);
     poisoned_ = false;
   }

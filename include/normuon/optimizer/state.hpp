@@ -30,6 +30,13 @@ struct listed_tensor {
   }
 };
 
+// For messages: "[3, 4]".
+inline std::string shape_text(const std::vector<index_t>& shape) {
+  std::string text = "[";
+  for (const index_t extent : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(extent);
+  return text + "]";
+}
+
 // The tensors that hold the state of `p`.   momentum: the weight's shape; second_moment: one number per neuron (matrix
 // rules; none for Muon) or per element (AdamW);   step: one number. The shapes of a batch begin with its length.
 template <tensor_backend B>
@@ -52,14 +59,9 @@ std::vector<listed_tensor> state_tensors(const parameter<B>& p, const group& g) 
 // is no whole number >= 0. Moments may hold a NaN or an infinity, as a step may have left them (see outcome and
 // non_finite_policy).
 inline void validate_state(const listed_tensor& expected, const named_tensor& given) {
-  const auto text = [](const std::vector<index_t>& shape) {
-    std::string s = "[";
-    for (const index_t extent : shape) s += (s.size() > 1 ? ", " : "") + std::to_string(extent);
-    return s + "]";
-  };
   if (given.shape != expected.shape || given.values.size() != expected.count())
-    fail(error_code::state, "state '", expected.name, "': expected shape ", text(expected.shape), " with ",
-         expected.count(), " values, got ", text(given.shape), " with ", given.values.size());
+    fail(error_code::state, "state '", expected.name, "': expected shape ", shape_text(expected.shape), " with ",
+         expected.count(), " values, got ", shape_text(given.shape), " with ", given.values.size());
   const bool is_step = expected.name.ends_with(".step"), is_second = expected.name.ends_with(".second_moment");
   for (const double x : given.values) {
     if (is_step && !is_finite(x))

@@ -1,0 +1,176 @@
+// What a checkpoint says about an optimizer: its tensors, and in words what its steps depend on. What must be the same
+// where a run goes on is compared word by word; what steps may change is brought back.
+#ifndef NORMUON_IO_CHECKPOINT_DESCRIPTION_HPP
+#define NORMUON_IO_CHECKPOINT_DESCRIPTION_HPP
+
+#include <bit>
+#include <charconv>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "normuon/io/checkpoint/plan.hpp"
+#include "normuon/optimizer/registry.hpp"
+#include "normuon/rules/names.hpp"
+
+namespace normuon {
+
+// Words in an order in which they are read and compared.
+using described_fields = std::vector<std::pair<std::string, std::string>>;
+
+// The shortest decimal number that is read as x.
+inline std::string text_of(double x) {
+  char text[32];
+  return {text, std::to_chars(text, text + sizeof(text), x).ptr};
+}
+
+// What the numbers of a table are, whatever it is called: rows, norm factor and where the Gram form restarts.
+inline std::uint64_t digest_of(const coefficient_table& table) {
+  std::vector<double> numbers{table.norm_factor};
+  for (const quintic& row : table.active()) numbers.insert(numbers.end(), {row.a, row.b, row.c});
+  for (const auto& restarts : {table.gram_restarts_fp32, table.gram_restarts_bf16}) {
+    numbers.push_back(restarts ? 1 : 0);
+    for (int step = 1; restarts && step <= restarts->last(); ++step)
+      numbers.push_back(restarts->contains(step) ? 1 : 0);
+  }
+  return digest_of(std::as_bytes(std::span(numbers)));
+}
+
+inline std::string text_of(const std::optional<restart_steps>& restarts) {
+  if (!restarts) return "auto";
+  std::string text;
+  for (int step = 1; step <= restarts->last(); ++step)
+    if (restarts->contains(step)) text += (text.empty() ? "" : ",") + std::to_string(step);
+  return text.empty() ? "none" : text;
+}
+
+// The choices of a rule: all of its options but the numbers that may change from step to step.
+inline described_fields choices(const rule_options& options) {
+  if (const auto* o = std::get_if<adamw_options>(&options))
+    return {{"epsilon", text_of(o->epsilon)}, {"decay", std::string(name_of_value(o->decay))}};
+  const auto& o = std::get<normuon_options>(options);
+  const auto named = [](const auto& value) { return std::string(name_of_value(value)); };
+  return {{"epsilon", text_of(o.epsilon)},
+          {"epsilon_form", named(o.epsilon_form)},
+          {"nesterov", named(o.nesterov)},
+          {"momentum_form", named(o.momentum_form)},
+          {"neuron_axis", named(o.neuron_axis)},
+          {"scale", named(o.scale)},
+          {"decay", named(o.decay)},
+          {"orthogonalizer", std::string(o.orthogonalizer.table.name)},
+          {"coefficients", digest_text(digest_of(o.orthogonalizer.table))},
+          {"form", named(o.orthogonalizer.form)},
+          {"restart", text_of(o.orthogonalizer.restarts)},
+          {"norm_guard", named(o.orthogonalizer.guard)},
+          {"norm_added", text_of(o.published.norm_added)},
+          {"norm_floor", text_of(o.published.norm_floor)},
+          {"ratio_added", text_of(o.published.ratio_added)},
+          {"ratio_floor", text_of(o.published.ratio_floor)}};
+}
+
+// The preset whose choices these are, whatever their numbers; "none" where there is no such preset.
+inline std::string preset_of(const rule_options& options) {
+  const std::pair<const char*, rule_options> presets[] = {
+      {"paper", normuon_options::paper()},        {"reference", normuon_options::reference()},
+      {"nanogpt", normuon_options::nanogpt()},    {"dion", normuon_options::dion()},
+      {"jordan", muon_options::jordan()},         {"moonlight", muon_options::moonlight()},
+      {"torch_muon", muon_options::torch_muon()}, {"adamw", adamw_options()}};
+  for (const auto& [name, preset] : presets)
+    if (preset.index() == options.index() && choices(preset) == choices(options)) return name;
+  return "none";
+}
+
+inline described_fields numbers_of(const group_numbers& n) {
+  return {{"learning_rate", text_of(n.learning_rate)},
+          {"momentum", text_of(n.momentum)},
+          {"beta2", text_of(n.beta2)},
+          {"weight_decay", text_of(n.weight_decay)}};
+}
+
+inline constexpr const char* now_prefix = "now.";  // before numbers as steps have them, in place of those given
+inline constexpr const char* weight_suffix = ".weight";
+inline constexpr const char* kernel_path_field = "kernel_path";
+inline constexpr std::string_view number_fields[] = {
+    "learning_rate", "momentum", "beta2", "weight_decay", "learning_rate_factor", "weight_decay_factor"};
+
+inline std::string group_key(std::size_t i) { return "group." + std::to_string(i) + "."; }
+
+// A group as it was given.
+template <tensor_backend B>
+described_fields describe(B& b, const group& g) {
+  compute_type compute = B::default_compute();
+  if (const auto* o = std::get_if<normuon_options>(&g.given); o && o->orthogonalizer.compute != compute_type::automatic)
+    compute = o->orthogonalizer.compute;
+  group as_given = g;
+  as_given.options = g.given;
+  described_fields fields{{"rule", std::string(g.rule)}};
+  for (auto& field : choices(g.given)) fields.push_back(std::move(field));
+  if (g.is_matrix_rule()) fields.push_back({"compute", std::string(name_of(compute))});
+  for (auto& field : numbers_of(as_given.numbers())) fields.push_back(std::move(field));
+  fields.push_back({"learning_rate_factor", text_of(g.factors.learning_rate)});
+  fields.push_back({"weight_decay_factor", text_of(g.factors.weight_decay)});
+  std::string path = "unnamed";
+  if constexpr (has_kernel_path<B>) path = b.kernel_path(compute);
+  fields.push_back({kernel_path_field, std::move(path)});
+  fields.push_back(
+      {"preset", preset_of(g.given)});  // the last: where it differs, the field that makes it differ is named
+  return fields;
+}
+
+// All that must be the same where a run goes on.
+template <tensor_backend B>
+described_fields describe(registry<B>& opt) {
+  described_fields all{{"groups", std::to_string(opt.groups().size())},
+                       {"state_type", std::string(name_of(element_type_of<typename B::real>))}};
+  for (std::size_t i = 0; i < opt.groups().size(); ++i)
+    for (auto& [field, text] : describe(opt.backend(), opt.groups()[i])) all.push_back({group_key(i) + field, text});
+  for (const parameter<B>& p : opt.parameters())
+    all.push_back({"parameter." + p.name, "group " + std::to_string(p.group) + ", " +
+                                              std::string(name_of(p.weight.first.type)) + ", " + sizes_of(p.weight)});
+  return all;
+}
+
+// What steps may change, and is brought back.
+template <tensor_backend B>
+described_fields describe_progress(registry<B>& opt, index_t step) {
+  described_fields all{{"step", std::to_string(step)}, {"gradient_scale", text_of(opt.gradient_scale())}};
+  for (std::size_t i = 0; i < opt.groups().size(); ++i)
+    for (auto& [field, text] : numbers_of(opt.groups()[i].numbers()))
+      all.push_back({group_key(i) + now_prefix + field, text});
+  for (const parameter<B>& p : opt.parameters())
+    if (p.frozen) all.push_back({"frozen." + p.name, "true"});
+  return all;
+}
+
+constexpr safetensors::dtype stored_type(element_type type) {
+  switch (type) {
+    case element_type::float64: return safetensors::dtype::f64;
+    case element_type::float32: return safetensors::dtype::f32;
+    case element_type::bfloat16: return safetensors::dtype::bf16;
+    case element_type::float16: return safetensors::dtype::f16;
+  }
+  fail(error_code::parameter, "expected an element type, got the value ", static_cast<int>(type));
+}
+
+// A weight as a tensor: m x n, of a batch b x m x n.
+template <tensor_backend B>
+logical_tensor weight_tensor(const parameter<B>& p) {
+  logical_tensor t{
+      p.name + weight_suffix, stored_type(p.weight.first.type), {p.weight.first.rows, p.weight.first.cols}};
+  if (p.weight.batch != 1) t.shape.insert(t.shape.begin(), p.weight.batch);
+  return t;
+}
+
+// The tensors of an optimizer's state, and its weights where they are asked for.
+template <tensor_backend B>
+std::vector<logical_tensor> logical_tensors(const registry<B>& opt, bool weights) {
+  std::vector<logical_tensor> all;
+  for (listed_tensor& t : opt.list_state()) all.push_back({std::move(t.name), stored_type(t.type), std::move(t.shape)});
+  for (const parameter<B>& p : opt.parameters())
+    if (weights) all.push_back(weight_tensor(p));
+  return all;
+}
+
+}  // namespace normuon
+
+#endif
