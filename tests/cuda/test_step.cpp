@@ -26,16 +26,19 @@ any_options in_float32(any_options options) {
   return options;
 }
 
-// Two shapes of every rule, one of them a batch; longer than a tile, and not a multiple of anything. And, of some, more
-// elements than one block is meant for.
+// Two shapes of every rule, one of them a batch, that are not a multiple of anything. And of some one that is larger
+// than a tile on both sides and has more elements than one block is meant for, wide or tall.
 template <element T>
 std::vector<owned_parameter<T>> every_rule(bool float32) {
   std::vector<owned_parameter<T>> all;
+  std::size_t i = 0;
   for (const named_rule& rule : all_rules()) {
     const any_options o = float32 ? in_float32(rule.options) : rule.options;
     all.emplace_back(rule.name, o, 9, 70, 2);
-    all.emplace_back(std::string(rule.name) + " tall", o, 67, 12);
-    if (all.size() % 4 == 0 || !rule.is_matrix_rule()) all.emplace_back(std::string(rule.name) + " large", o, 131, 70);
+    all.emplace_back(rule.name + " tall", o, 67, 12);
+    if (i % 4 == 0) all.emplace_back(rule.name + " large", o, 70, 131);
+    if (i % 4 == 2 || !rule.is_matrix_rule()) all.emplace_back(rule.name + " tall and large", o, 131, 70);
+    ++i;
   }
   return all;
 }
@@ -164,6 +167,19 @@ TEST_CASE("a change on the GPU is what the weight would have moved by, and zero 
   CHECK(same_bits(m.changes(), direct.changes()));
   CHECK(m.changes()[3] == std::vector<float>(28, 0.0f));
   CHECK(m.changes()[0] != std::vector<float>(60, 0.0f));
+}
+
+TEST_CASE("what a step on its way still needs is not given back under it") {
+  standin::restart();
+  {
+    placed_model<cublas_backend> m(std::move(mixed_model<float>().parameters));
+    m.make_gradients(0);
+    m.opt.step();
+    CHECK(standin::queued() > 0);
+  }
+  standin::run_everything();
+  CHECK(cudaPeekAtLastError() == cudaSuccess);
+  CHECK(standin::last_refusal() == "");
 }
 
 TEST_CASE("after the first step nothing is allocated and the host waits for nothing, whatever changes") {
