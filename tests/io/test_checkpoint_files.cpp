@@ -76,8 +76,8 @@ part part_of(const std::vector<std::byte>& whole, const placed_tensor& t, const 
 void save_as_ranks(const file_path& path, std::size_t ranks, int depth, random_source& random) {
   std::vector<std::unique_ptr<checkpoint_writer<>>> writers;
   for (std::size_t r = 0; r < ranks; ++r) writers.push_back(std::make_unique<checkpoint_writer<>>(path, small_plan()));
-  const std::uint64_t number = writers[0]->create();
-  for (std::size_t r = 1; r < ranks; ++r) writers[r]->join(number);
+  const std::uint64_t ticket = writers[0]->create();
+  for (std::size_t r = 1; r < ranks; ++r) writers[r]->join(ticket);
   const std::vector<placed_tensor>& all = writers[0]->plan().tensors();
   for (std::size_t i = 0; i < all.size(); ++i) {
     rectangles parts;

@@ -199,6 +199,49 @@ TEST_CASE("state that no optimizer has, or that is missing, is refused though it
         }).is(error_code::state, "state 'vector.second_moment': expected values >= 0, got -1"));
 }
 
+TEST_CASE("no part of a damaged tensor is given out, and what is whole still is") {
+  const scratch_folder folder;
+  std::string bytes = small_checkpoint(folder);
+  bytes.back() ^= 1;  // the last element of a
+  put(folder / "f", bytes);
+  checkpoint_reader<> reader(folder / "f");
+  float element = -5;
+  std::int64_t b = 0;
+  CHECK(contains(file_refusal([&] {
+                   reader.read(0, {0, 0, 1, 1}, &element, 1, 1);
+                 }),
+                 "tensor 'a': expected bytes with"));
+  CHECK(contains(file_refusal([&] { reader.read(0); }), "tensor 'a': expected bytes with"));
+  CHECK(element == -5);
+  reader.read(1, {0, 0, 1, 1}, &b, 1, 1);
+  CHECK(b == 7);
+  reader.trust(0);  // as a rank does whose peer has verified it
+  reader.read(0, {0, 0, 1, 1}, &element, 1, 1);
+  CHECK(element == 1);
+}
+
+TEST_CASE("rates that come with state that is refused are not taken") {
+  const scratch_folder folder;
+  trained_model saved, loading;
+  saved.opt.set_learning_rate(0.25);
+  save_checkpoint(folder / "f", saved.opt);
+  // A step of 0.5, under the right digests.
+  checkpoint_reader<> reader(folder / "f");
+  checkpoint_writer<> writer(folder / "f", reader.plan());
+  writer.create();
+  std::vector<std::uint64_t> digests;
+  for (std::size_t i = 0; i < reader.plan().tensors().size(); ++i) {
+    std::vector<std::byte> bytes = reader.read(i);
+    const double half = 0.5;
+    if (reader.plan().tensors()[i].name == "wide.step") std::memcpy(bytes.data(), &half, 8);
+    writer.write(i, bytes.data());
+    digests.push_back(writer.digest(i));
+  }
+  writer.commit(digests);
+  CHECK(refusal_of([&] { load_checkpoint(folder / "f", loading.opt); }).is(error_code::state, "a whole number"));
+  CHECK(loading.opt.groups()[0].numbers().learning_rate == 0.001);
+}
+
 TEST_CASE("a header that claims terabytes is refused before memory is asked for") {
   const scratch_folder folder;
   const std::string whole = small_checkpoint(folder);

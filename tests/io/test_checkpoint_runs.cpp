@@ -57,7 +57,7 @@ void check_continuation() {
 }  // namespace
 
 TEST_CASE_TEMPLATE("a run that is saved and goes on elsewhere is bit for bit the whole run, by every rule", T, float,
-                   bfloat16, float16) {
+                   normuon::bfloat16, float16) {
   check_continuation<eigen_backend, T>();
 }
 
@@ -170,7 +170,7 @@ TEST_CASE("weights are left out and left alone where one asks for it") {
 
 TEST_CASE("the file holds what the optimizer exports, under the same names, in the type of its state") {
   const scratch_folder folder;
-  training<eigen_backend, bfloat16> t(normuon_options::reference());
+  training<eigen_backend, normuon::bfloat16> t(normuon_options::reference());
   t.make_steps(0, 2);
   save_checkpoint(folder / "f", t.opt);
   const safetensors::file f = safetensors::read(folder / "f");
@@ -180,7 +180,7 @@ TEST_CASE("the file holds what the optimizer exports, under the same names, in t
   }
   CHECK(f.tensors.at("wide.momentum").type == safetensors::dtype::f32);
   CHECK(f.tensors.at("wide.step").type == safetensors::dtype::f64);
-  const auto weight = safetensors::values<bfloat16>(f.tensors.at("batch.weight"));
+  const auto weight = safetensors::values<normuon::bfloat16>(f.tensors.at("batch.weight"));
   CHECK(same_bits(weight, t.m.parameters[2].weight));
   CHECK(f.tensors.at("batch.weight").shape == std::vector<std::int64_t>{3, 6, 6});
   CHECK(f.metadata.at("step") == "2");

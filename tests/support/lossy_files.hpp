@@ -133,7 +133,7 @@ struct lossy_file_system {
   bool stands(const file_path& path) const { return disk->names.contains(name_of(path)); }
   std::vector<std::string> names(const file_path&) const {
     std::vector<std::string> all;
-    for (const auto& [name, number] : disk->names) all.push_back(name);
+    for (const auto& [name, inode] : disk->names) all.push_back(name);
     return all;
   }
   bool link(const file_path& from, const file_path& to) const {
@@ -141,9 +141,9 @@ struct lossy_file_system {
     return disk->has_links;
   }
   void rename(const file_path& from, const file_path& to) const {
-    const std::size_t number = disk->names.at(name_of(from));
-    if (stands(to) && disk->names.at(name_of(to)) == number) return;
-    disk->set_names({{name_of(from), lossy_disk::none}, {name_of(to), number}});
+    const std::size_t moved = disk->names.at(name_of(from));
+    if (stands(to) && disk->names.at(name_of(to)) == moved) return;
+    disk->set_names({{name_of(from), lossy_disk::none}, {name_of(to), moved}});
   }
   void discard(const file_path& path) const {
     const std::size_t failure = std::exchange(disk->fails_at, lossy_disk::none);  // clearing up does not fail

@@ -24,9 +24,9 @@ inline file_path with_suffix(file_path path, const std::string& suffix) {
 // Under which name a file is kept that a newer one has replaced.
 inline file_path previous_generation(const file_path& path) { return with_suffix(path, ".previous"); }
 
-// Names a file that is being written. The number holds a process and a count, so names don't meet.
-inline file_path partial_path(const file_path& path, std::uint64_t number) {
-  return with_suffix(path, ".partial-" + std::to_string(number >> 32) + "-" + std::to_string(number & 0xffffffffu));
+// Names a file that is being written. `unique` holds a process and a count, so names don't meet.
+inline file_path partial_path(const file_path& path, std::uint64_t unique) {
+  return with_suffix(path, ".partial-" + std::to_string(unique >> 32) + "-" + std::to_string(unique & 0xffffffffu));
 }
 
 // A file being written beside the path it shall replace. Only commit() makes it visible there; without it, or where it
