@@ -31,16 +31,14 @@ tally& counted() {
   return t;
 }
 
+// AdamW, whose options are the fewest: short headers are read fast.
 struct small_training {
-  std::vector<float> w = std::vector<float>(12, 1.0f), b = std::vector<float>(3, 2.0f),
-                     g = std::vector<float>(12, 0.5f);
+  std::vector<float> w = {1, 2, 3}, g = {1, 0, -1};
   optimizer<eigen_backend> opt{eigen_backend({.threads = 1, .path = cpu_path::portable})};
 
   small_training() {
-    const group_id matrices = opt.add_group(normuon_options::paper()), others = opt.add_group(adamw_options{});
     const float* const gradient = g.data();
-    opt.add_parameter(matrices, "w", row_major(w.data(), 3, 4), row_major(gradient, 3, 4));
-    opt.add_parameter(others, "b", normuon::vector(b.data(), 3), normuon::vector(gradient, 3));
+    opt.add_parameter(opt.add_group(adamw_options{}), "w", normuon::vector(w.data(), 3), normuon::vector(gradient, 3));
     opt.step();
   }
 };
@@ -154,15 +152,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   disk.files.emplace_back(reinterpret_cast<const char*>(data), size);
   disk.names["f"] = 0;
   const lossy_file_system system{&disk};
-  bool refused = false;
   try {
-    read_safetensors(system, size);
-  } catch (const error&) {
-    refused = true;
-  }
-  try {
+    read_safetensors(system, size);  // what is refused here is no checkpoint either: the same function reads the header
     read_checkpoint(system);
-    require(!refused);  // every checkpoint is a safetensors file
   } catch (const error&) {
     counted().refused += 1;
   }

@@ -17,8 +17,8 @@ struct save_options {
 
 // What a trainer saves beside the optimizer: the state of a random generator, its place in the data, loss scales.
 struct checkpoint_extras {
-  std::map<std::string, safetensors::tensor> tensors;  // saved as "extra.<name>"
-  std::map<std::string, std::string> text;             // saved as "text.<name>" in the metadata
+  std::map<std::string, safetensors::tensor> tensors = {};  // saved as "extra.<name>"
+  std::map<std::string, std::string> text = {};             // saved as "text.<name>" in the metadata
 };
 
 struct loaded_checkpoint {
