@@ -229,7 +229,7 @@ TEST_CASE(
   for (int k = 1; k <= to_save; ++k) {
     counter->fails_at = counter->done + k;
     CHECK_THROWS_WITH(save_checkpoint(folder / "f", opt), "the device is gone");
-    CHECK(get(folder / "f") == bytes);
+    CHECK((get(folder / "f") == bytes));
   }
   CHECK(folder.entries() == 2);
   const int start = counter->done;

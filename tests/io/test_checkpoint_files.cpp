@@ -114,7 +114,7 @@ TEST_CASE("a checkpoint's bytes are those of the same rectangles, whoever holds 
   for (int k = 0; k < 200; ++k) {
     CAPTURE(k);
     save_as_ranks(folder / "parts", 1 + random.bits() % 8, static_cast<int>(random.bits() % 5), random);
-    REQUIRE(get(folder / "parts") == expected);
+    REQUIRE((get(folder / "parts") == expected));
   }
 }
 
@@ -243,14 +243,14 @@ TEST_CASE(
     CHECK(folder.entries() == 5);
   }
   CHECK(folder.entries() == 4);
-  CHECK(get(folder / "whole") == first);
+  CHECK((get(folder / "whole") == first));
 
   put(folder / "whole", "something else");
   saved_whole(folder);
-  CHECK(get(folder / "whole") == first);
-  CHECK(get(folder / "whole.previous") == "something else");
+  CHECK((get(folder / "whole") == first));
+  CHECK((get(folder / "whole.previous") == "something else"));
   saved_whole(folder);
-  CHECK(get(folder / "whole.previous") == first);
+  CHECK((get(folder / "whole.previous") == first));
   CHECK(folder.entries() == 5);
 }
 

@@ -73,13 +73,13 @@ TEST_CASE(
   save_checkpoint(folder / "one", one.opt);
   save_checkpoint(folder / "three", three.opt);
   const std::string expected = get(folder / "one");
-  CHECK(get(folder / "three") == expected);
+  CHECK((get(folder / "three") == expected));
   save_checkpoint(folder / "three", three.opt);
-  CHECK(get(folder / "three") == expected);
+  CHECK((get(folder / "three") == expected));
   training<eigen_backend, float> loaded(normuon_options::paper());
   load_checkpoint(folder / "one", loaded.opt);
   save_checkpoint(folder / "three", loaded.opt);
-  CHECK(get(folder / "three") == expected);
+  CHECK((get(folder / "three") == expected));
 
   // The same matrix by rows, by columns, with gaps, backwards, and with gaps on both sides of each element.
   const index_t m = 5, n = 7;
@@ -96,7 +96,7 @@ TEST_CASE(
     opt.add_parameter(opt.add_group(normuon_options::paper()), "W", W);
     save_checkpoint(folder / "layout", opt);
     if (bytes.empty()) bytes = get(folder / "layout");
-    CHECK(get(folder / "layout") == bytes);
+    CHECK((get(folder / "layout") == bytes));
     std::vector<float> before = memory;
     for (index_t i = 0; i < m; ++i)
       for (index_t j = 0; j < n; ++j) W(i, j) = 0;
