@@ -17,7 +17,7 @@ struct group_factors {
   double weight_decay = 1;
 };
 
-using rule_options = std::variant<normuon_options, adamw_options>;  // Muon is NorMuon without a neuron axis
+using group_options = std::variant<normuon_options, adamw_options>;  // Muon is NorMuon without a neuron axis
 
 // The numbers of a group that may change from step to step.
 struct group_numbers {
@@ -25,10 +25,10 @@ struct group_numbers {
 };
 
 struct group {
-  rule_options options;  // as they are now
+  group_options options;  // as they are now
   std::string_view rule;
   group_factors factors;
-  rule_options given = {};  // as they were when the group was added
+  group_options given = {};  // as they were when the group was added
 
   bool is_matrix_rule() const { return std::holds_alternative<normuon_options>(options); }
 

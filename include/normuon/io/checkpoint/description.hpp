@@ -45,7 +45,7 @@ inline std::string text_of(const std::optional<restart_steps>& restarts) {
 }
 
 // The choices of a rule: all of its options but the numbers that may change from step to step.
-inline described_fields choices(const rule_options& options) {
+inline described_fields choices(const group_options& options) {
   if (const auto* o = std::get_if<adamw_options>(&options))
     return {{"epsilon", text_of(o->epsilon)}, {"decay", std::string(name_of_value(o->decay))}};
   const auto& o = std::get<normuon_options>(options);
@@ -69,8 +69,8 @@ inline described_fields choices(const rule_options& options) {
 }
 
 // The preset whose choices these are, whatever their numbers; "none" where there is no such preset.
-inline std::string preset_of(const rule_options& options) {
-  const std::pair<const char*, rule_options> presets[] = {
+inline std::string preset_of(const group_options& options) {
+  const std::pair<const char*, group_options> presets[] = {
       {"paper", normuon_options::paper()},        {"reference", normuon_options::reference()},
       {"nanogpt", normuon_options::nanogpt()},    {"dion", normuon_options::dion()},
       {"jordan", muon_options::jordan()},         {"moonlight", muon_options::moonlight()},
