@@ -86,6 +86,8 @@ inline constexpr auto names<compute_type> = std::to_array<named<compute_type>>({
     {"float64", compute_type::float64},
     {"float32", compute_type::float32},
     {"bfloat16", compute_type::bfloat16},
+    {"float16", compute_type::float16},
+    {"tensor_float32", compute_type::tensor_float32},
 });
 template <>
 inline constexpr auto names<coefficient_table> = std::to_array<named<coefficient_table>>({
