@@ -51,11 +51,9 @@ TEST_CASE("the engine of one process keeps the laws") {
 
 TEST_CASE("a loopback of any number of ranks keeps the laws, whoever moves first and however long legs take") {
   testing::check_engine([](auto law) {
-    for (const int size : {1, 2, 3, 8}) {
-      run_loopback(size, {}, law).rethrow_first();
-      const loopback_times slow{.latency = microseconds(10), .jitter = microseconds(60)};
-      run_loopback(size, {.seed = 7, .times = slow, .deadline = std::chrono::seconds(60)}, law).rethrow_first();
-    }
+    for (const int size : {1, 2, 3, 8}) run_loopback(size, {}, law).rethrow_first();
+    const loopback_times slow{.latency = microseconds(10), .jitter = microseconds(60)};
+    run_loopback(4, {.seed = 7, .times = slow, .deadline = std::chrono::seconds(60)}, law).rethrow_first();
   });
 }
 

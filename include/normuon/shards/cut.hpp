@@ -66,8 +66,8 @@ class cut {
     return offsets_ ? longest_ : std::min(chunk_of(length, parts), length);
   }
 
-  // The first of those of the ascending parts that are longest, and its length; `last` and 0 where all are empty. Looks no
-  // further than at one of length `enough`.
+  // The first of those of the ascending parts that are longest, and its length; `last` and 0 where all are empty. Looks
+  // no further than at one of length `enough`.
   template <class Iterator>
   std::pair<Iterator, index_t> longest_of(Iterator first, Iterator last, index_t length, int parts,
                                           index_t enough) const {

@@ -14,8 +14,9 @@ namespace normuon {
 
 static_assert(std::endian::native == std::endian::little, "digests read words as they lie");
 
-// One step of a digest: for a fixed h one-to-one in the word, and for a fixed word in h. So a single changed word changes
-// the digest for certain. The factor is that of splitmix64 (Steele, Lea and Flood, doi:10.1145/2660193.2660195).
+// One step of a digest: for a fixed h one-to-one in the word, and for a fixed word in h. So a single changed word
+// changes the digest for certain. The factor is that of splitmix64 (Steele, Lea and Flood,
+// doi:10.1145/2660193.2660195).
 constexpr std::uint64_t digest_with(std::uint64_t h, std::uint64_t word) {
   h = (h ^ word) * 0x9e3779b97f4a7c15u;
   return h ^ (h >> 32);

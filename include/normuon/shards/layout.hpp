@@ -40,8 +40,13 @@ class rectangle_list {
 // that of a column-parallel layer, whose output is cut; FSDP cuts the rows of each part once more.
 enum class tensor_parallel { cols, rows };
 
-// Expert `e` of `experts` lies whole on one rank: those of a batch that is cut as evenly as rows are.
-inline int rank_of_expert(index_t e, index_t experts, int ranks) { return cut::even().part_at(experts, e, ranks); }
+// Expert `e` of `experts` lies whole on one rank: those of a batch that is cut as evenly as rows are. Throws where
+// there is no such expert or rank.
+inline int rank_of_expert(index_t e, index_t experts, int ranks) {
+  if (ranks < 1) fail(error_code::option, "expected at least 1 rank, got ", ranks);
+  if (e < 0 || e >= experts) fail(error_code::parameter, "expected an expert of 0 to ", experts - 1, ", got ", e);
+  return cut::even().part_at(experts, e, ranks);
+}
 
 // Of an m x n matrix on `ranks` ranks. Ask for nothing but `check` and `text` where `check` throws.
 class layout {
@@ -108,9 +113,11 @@ class layout {
   };
   rank_span holders(index_t m, index_t n, int ranks) const {
     if (kind_ == kind::replicated) return {0, ranks - 1};
-    if (kind_ == kind::nested_rows) {  // the first of tensor parallelism has most rows, so most of FSDP hold some
-      const index_t most = cut_.longest(m, tp_);
-      return {0, cut_.part_at(most, most - 1, fsdp_) * tp_ + cut_.part_at(m, m - 1, tp_)};
+    if (kind_ == kind::nested_rows) {  // parts of tensor parallelism have two lengths: most rows, and what is left
+      const int last = cut_.part_at(m, m - 1, tp_);
+      const index_t most = cut_.part(m, 0, tp_).length(), least = cut_.part(m, last, tp_).length();
+      const int fsdp = std::max(cut_.part_at(most, most - 1, fsdp_), cut_.part_at(least, least - 1, fsdp_));
+      return {0, fsdp * tp_ + last};
     }
     return {holder_of(0, 0, m, n, ranks), holder_of(m - 1, n - 1, m, n, ranks)};
   }

@@ -1,5 +1,5 @@
-// The header of a leg: 64 bytes before its payload, by which a receiver knows that peer and payload are those of the plan
-// and of this step. Standard library only.
+// The header of a leg: 64 bytes before its payload, by which a receiver knows that peer and payload are those of the
+// plan and of this step. Standard library only.
 #ifndef NORMUON_SHARDS_LEG_HEADER_HPP
 #define NORMUON_SHARDS_LEG_HEADER_HPP
 
@@ -53,8 +53,8 @@ inline void write_leg_header(std::span<std::byte> leg, const leg_label& l) {
   std::memcpy(leg.data(), &h, sizeof h);
 }
 
-// Throws error_code::engine, naming bucket, peer and the first thing that differs, where the leg is not the one that the
-// label describes, or its payload is not what was sent.
+// Throws error_code::engine, naming bucket, peer and the first thing that differs, where the leg is not the one that
+// the label describes, or its payload is not what was sent.
 inline void check_leg(std::span<const std::byte> leg, const leg_label& l) {
   const auto refuse = [&](std::string_view what, auto expected, auto got) {
     fail(error_code::engine, name_of(l.way), " of bucket ", l.bucket, " from rank ", l.sender, ": expected ", what, " ",

@@ -19,8 +19,8 @@ class shard_plan {
  public:
   shard_plan() = default;
 
-  // Of this rank, `rank` of `ranks`. `others`: what ranks must agree on besides, such as rules with their options and the
-  // kernel path. Throws where a matrix, a layout or an option can't be.
+  // Of this rank, `rank` of `ranks`. `others`: what ranks must agree on besides, such as rules with their options and
+  // the kernel path. Throws where a matrix, a layout or an option can't be.
   shard_plan(std::vector<sharded_matrix> matrices, int rank, int ranks, std::vector<plan_field> others = {},
              const shard_options& options = {})
       : matrices_(std::move(matrices)), rank_(rank), ranks_(ranks), options_(options), others_(std::move(others)) {

@@ -4,9 +4,9 @@
 //
 //   TEST_CASE("my engine keeps the laws") { normuon::testing::check_engine([](auto law) { law(my_engine()); }); }
 //
-// and every process calls it. Where all ranks live in one process, run starts a thread or a child for each and waits for
-// all of them; it may do so for several numbers of ranks, one after the other: 1, 2, 3 and more. What an engine offers
-// besides is tested where it has it.
+// and every process calls it. Where all ranks live in one process, run starts a thread or a child for each and waits
+// for all of them; it may do so for several numbers of ranks, one after the other: 1, 2, 3 and more. What an engine
+// offers besides is tested where it has it.
 #ifndef NORMUON_TESTING_ENGINE_CONFORMANCE_HPP
 #define NORMUON_TESTING_ENGINE_CONFORMANCE_HPP
 
@@ -27,7 +27,7 @@ void check_engine(Run run) {
         law(engine);
       });
     } catch (const std::exception& e) {
-      FAIL_CHECK(e.what());
+      FAIL_CHECK(std::string(e.what()));
     }
   };
   SUBCASE("a gather brings each rank's piece to its place") {
@@ -55,6 +55,9 @@ void check_engine(Run run) {
     check([]<class E>(E& e) {
       if constexpr (has_prepare<E>) what_is_prepared_is_complete_until_it_is_restarted<Stage>(e);
     });
+  }
+  SUBCASE("paths can be opened beforehand") {
+    check([](auto& e) { paths_can_be_opened_beforehand<Stage>(e); });
   }
   SUBCASE("an engine can be moved") {
     check([](auto& e) { an_engine_can_be_moved<Stage>(e); });
@@ -91,7 +94,7 @@ void check_that_engine_allocates_nothing(Run run, Count allocations) {
   try {
     run([&](auto engine) { repeating_allocates_nothing<Stage>(engine, allocations); });
   } catch (const std::exception& e) {
-    FAIL_CHECK(e.what());
+    FAIL_CHECK(std::string(e.what()));
   }
 }
 

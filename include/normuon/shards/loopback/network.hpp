@@ -56,7 +56,7 @@ class loopback_network {
       : size_(static_cast<std::size_t>(size)), times_(times), faults_(std::move(faults)), pairs_(size_ * size_) {}
 
   void send(loopback_schedule& schedule, loopback_request& request, const leg& l, const std::byte* data) {
-    path& p = between(request.rank, l.peer);
+    path& p = used(between(request.rank, l.peer));
     message m{&request, data, l.bytes, sum_of(data, l.bytes), arrival(schedule, p, l.bytes), false, {}};
     ++request.open;
     const std::size_t n = p.sent++;
@@ -77,7 +77,7 @@ class loopback_network {
       p.messages.push_back(std::move(copy));
     }
     p.messages.push_back(std::move(m));
-    if (p.swap_next) std::swap(p.messages.back(), p.messages[p.messages.size() - 2]);
+    if (p.swap_next && p.messages.size() > 1) std::swap(p.messages.back(), p.messages[p.messages.size() - 2]);
     p.swap_next = swapped;
     schedule.announce();
   }
@@ -86,14 +86,14 @@ class loopback_network {
   void receive(loopback_request& request, const leg& l, std::byte* data) {
     std::memset(data, 0xa5, l.bytes);
     ++request.open;
-    between(l.peer, request.rank).posted.push_back({&request, data, l.bytes});
+    used(between(l.peer, request.rank)).posted.push_back({&request, data, l.bytes});
   }
 
   // Takes what has arrived at a rank for the legs that it has posted.
   void deliver(loopback_schedule& schedule, int rank) {
     for (std::size_t from = 0; from < size_; ++from) {
       path& p = between(static_cast<int>(from), rank);
-      while (!p.messages.empty() && !p.posted.empty() && p.messages[0].arrives <= schedule.now()) {
+      while (p.next_is_there() && !p.posted.empty() && p.messages[0].arrives <= schedule.now()) {
         take(schedule, p.messages[0], p.posted[0], static_cast<int>(from));
         p.messages.erase(p.messages.begin());
         p.posted.erase(p.posted.begin());
@@ -106,7 +106,7 @@ class loopback_network {
     microseconds next = microseconds::max();
     for (std::size_t from = 0; from < size_; ++from) {
       const path& p = between(static_cast<int>(from), rank);
-      if (!p.messages.empty() && !p.posted.empty()) next = std::min(next, p.messages[0].arrives);
+      if (p.next_is_there() && !p.posted.empty()) next = std::min(next, p.messages[0].arrives);
     }
     return next;
   }
@@ -153,7 +153,9 @@ class loopback_network {
     std::vector<posted_leg> posted;
     std::size_t sent = 0;
     microseconds last_arrival{};
-    bool swap_next = false;
+    bool swap_next = false;  // the last one waits for the next, which overtakes it
+
+    bool next_is_there() const { return messages.size() > (swap_next ? 1u : 0u); }
   };
 
   path& between(int from, int to) {
@@ -166,6 +168,13 @@ class loopback_network {
       std::erase_if(p.messages, which);
       std::erase_if(p.posted, which);
     }
+  }
+
+  // How deep a queue gets follows from who moves when: room at once for what steps need, so that they allocate nothing.
+  static path& used(path& p) {
+    p.messages.reserve(32);
+    p.posted.reserve(32);
+    return p;
   }
 
   microseconds arrival(loopback_schedule& schedule, path& p, std::size_t bytes) {

@@ -2,8 +2,8 @@
 #ifndef NORMUON_SHARDS_PLAN_AGREEMENT_HPP
 #define NORMUON_SHARDS_PLAN_AGREEMENT_HPP
 
-#include <array>
 #include <concepts>
+#include <functional>
 
 #include "normuon/shards/plan/fields.hpp"
 
@@ -23,10 +23,10 @@ inline shown_field show(std::span<const plan_field> fields, std::size_t k) {
   return s;
 }
 
-// Throws error_code::option on every rank, with the same message, where not all ranks have the same fields: it says what
-// rank 0 and the first that differs from it have in place of the first field in which any two differ. All ranks call
-// it together. gather(all, bytes): all_gather_small of a shard engine, on host memory: piece `rank` of `ranks` pieces is
-// this rank's. One gather of 8 bytes where all agree; else one for each halving, and one of 256 bytes.
+// Throws error_code::option on every rank, with the same message, where not all ranks have the same fields: it says
+// what rank 0 and the first that differs from it have in place of the first field in which any two differ. All ranks
+// call it together. gather(all, bytes): all_gather_small of a shard engine, on host memory: piece `rank` of `ranks`
+// pieces is this rank's. One gather of 8 bytes where all agree; else one for each halving, and one of 256 bytes.
 template <class Gather>
   requires std::invocable<Gather&, void*, std::size_t>
 void require_agreement(std::span<const plan_field> fields, int rank, int ranks, Gather&& gather) {
@@ -40,9 +40,8 @@ void require_agreement(std::span<const plan_field> fields, int rank, int ranks, 
   const auto same = [](const auto& all) {
     return std::adjacent_find(all.begin(), all.end(), std::not_equal_to()) == all.end();
   };
-  const auto prefix = [&](std::size_t k) {  // a rank without so many fields differs from one that has them
-    return k < digests.size() ? digests[k] : digest_with(digests.back(), k);
-  };
+  // A rank that has not so many fields shows all of them, which is not what one that has them shows.
+  const auto prefix = [&](std::size_t k) { return digests[std::min(k, fields.size())]; };
   if (same(gathered(digests.back()))) return;
   const std::vector<std::size_t> counts = gathered(fields.size());
   std::size_t agreed = 0, differ = *std::max_element(counts.begin(), counts.end());

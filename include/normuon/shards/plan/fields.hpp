@@ -28,7 +28,7 @@ inline std::vector<plan_field> fields_of(std::span<const sharded_matrix> matrice
     fields.push_back({"name of matrix " + std::to_string(i), name});
     fields.push_back({"shape of '" + name + "'", std::to_string(a.rows) + " x " + std::to_string(a.cols)});
     fields.push_back({"layout of '" + name + "'", a.where.text()});
-    fields.push_back({"travel of '" + name + "'", a.matrix_rule ? std::string(name_of(a.wire)) : "none"});
+    fields.push_back({"wire of '" + name + "'", a.matrix_rule ? std::string(name_of(a.wire)) : "none"});
   }
   return fields;
 }

@@ -35,9 +35,9 @@ class bins {
   std::vector<std::uint64_t> most_;
 };
 
-// The bin of each cost such that all are filled to less than `capacity`, and as little as bisection from `least` on finds,
-// down to a 1000th. Empty where it finds nothing. Costs descend; `filled` is what is in the bins already, nowhere more
-// than `least`.
+// The bin of each cost such that all are filled to less than `capacity`, and as little as bisection from `least` on
+// finds, down to a 1000th. Empty where it finds nothing. Costs descend; `filled` is what is in the bins already,
+// nowhere more than `least`.
 inline std::vector<int> multifit(std::span<const std::uint64_t> costs, std::span<const std::uint64_t> filled,
                                  std::uint64_t least, std::uint64_t capacity) {
   std::vector<int> best, tried(costs.size());

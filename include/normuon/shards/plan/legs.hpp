@@ -52,10 +52,10 @@ struct addressed_piece {
 
 inline constexpr std::size_t packet_alignment = 64;
 
-// Packets of the pieces, one for each peer, from the peer behind this rank on, so that not all ranks begin with the same
-// one (`turn` 1; -1: from the one before it). Within a packet wide elements come first: so all are aligned.
-inline std::vector<packet> pack(std::vector<addressed_piece> pieces, int rank, int ranks, int turn,
-                                std::size_t& stage) {
+// Packets of the pieces, one for each peer, from the peer behind this rank on, so that not all ranks begin with the
+// same one (`turn` 1; -1: from the one before it). Within a packet wide elements come first: so all are aligned.
+inline std::vector<packet> packets_of(std::vector<addressed_piece> pieces, int rank, int ranks, int turn,
+                                      std::size_t& stage) {
   const auto distance = [=](int peer) { return peer == everyone ? 0 : (turn * (peer - rank) + ranks) % ranks; };
   std::stable_sort(pieces.begin(), pieces.end(), [&](const addressed_piece& a, const addressed_piece& b) {
     const int x = distance(a.peer), y = distance(b.peer);
@@ -81,8 +81,8 @@ inline std::vector<packet> pack(std::vector<addressed_piece> pieces, int rank, i
 inline traffic make_traffic(std::vector<addressed_piece> sent, std::vector<addressed_piece> received, int rank,
                             int ranks) {
   traffic t;
-  t.sent = pack(std::move(sent), rank, ranks, 1, t.send_stage);
-  t.received = pack(std::move(received), rank, ranks, -1, t.receive_stage);
+  t.sent = packets_of(std::move(sent), rank, ranks, 1, t.send_stage);
+  t.received = packets_of(std::move(received), rank, ranks, -1, t.receive_stage);
   for (const packet& p : t.sent) {
     if (p.peer != everyone) t.legs.send.push_back({p.peer, p.offset, p.bytes});
     else

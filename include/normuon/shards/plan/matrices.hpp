@@ -14,6 +14,8 @@
 
 namespace normuon {
 
+inline constexpr int no_owner = -1;
+
 // Matrix `entry` of the batch `name`, or the matrix `name`.
 struct sharded_matrix {
   std::string name;
@@ -22,13 +24,12 @@ struct sharded_matrix {
   element_type wire = element_type::float32;  // of the elements of U and D while they travel
   bool matrix_rule = true;                    // false: an elementwise rule, of which nothing travels
   index_t entry = 0;
+  int owner = no_owner;  // who owns it already
 
   index_t elements() const { return rows * cols; }
   std::size_t wire_bytes() const { return static_cast<std::size_t>(elements()) * size_of(wire); }
   std::string text() const { return entry == 0 ? name : name + "[" + std::to_string(entry) + "]"; }
 };
-
-inline constexpr int no_owner = -1;
 
 // False where nobody has anything to compute on the matrix as a whole, so that it has no owner.
 inline bool needs_owner(const sharded_matrix& a) { return a.matrix_rule && a.elements() != 0; }
@@ -38,8 +39,8 @@ inline std::uint64_t exact_cost_of(const sharded_matrix& a) {
   return static_cast<std::uint64_t>(cost_of(true, a.rows, a.cols));
 }
 
-// Throws where a number of ranks, a size or a layout can't be, the cost of a matrix is not exact in double, or all costs
-// or bytes together don't fit 62 bits.
+// Throws where a number of ranks, a size or a layout can't be, the cost of a matrix is not exact in double, or all
+// costs or bytes together don't fit 62 bits.
 inline void check_matrices(std::span<const sharded_matrix> matrices, int ranks) {
   if (ranks < 1) fail(error_code::option, "expected at least 1 rank, got ", ranks);
   std::uint64_t costs = 0, bytes = 0;

@@ -1,5 +1,5 @@
-// Which rank owns which matrix: the heaviest first to the least loaded rank, over all matrices at once. Integers only, so
-// that all ranks and compilers agree. Standard library only.
+// Which rank owns which matrix: the heaviest first to the least loaded rank, over all matrices at once. Integers only,
+// so that all ranks and compilers agree. Standard library only.
 #ifndef NORMUON_SHARDS_PLAN_OWNERS_HPP
 #define NORMUON_SHARDS_PLAN_OWNERS_HPP
 
@@ -42,7 +42,8 @@ class rank_loads {
     for (std::size_t r = 0; r < load.size(); ++r) ranks_[load[r]].push_back(static_cast<int>(r));
   }
 
-  // Gives the cost to one of the least loaded ranks: to the one that holds most of the matrix, and of such to the first.
+  // Gives the cost to one of the least loaded ranks: to the one that holds most of the matrix, and of such to the
+  // first.
   int take(const sharded_matrix& a, std::uint64_t cost, int ranks) {
     const auto least = ranks_.begin();
     std::vector<int>& tied = least->second;
@@ -83,7 +84,8 @@ class rank_loads {
 };
 
 // Owners by longest processing time first (Graham, doi:10.1137/0117039), and by MULTIFIT where that leaves more than a
-// hundredth above the bound and MULTIFIT less. What one rank alone holds is its own.
+// hundredth above the bound and MULTIFIT less. What one rank alone holds is its own, and who owns a
+// matrix already keeps it.
 inline ownership assign_owners(std::span<const sharded_matrix> matrices, int ranks) {
   check_matrices(matrices, ranks);
   ownership result{std::vector<int>(matrices.size(), no_owner),
@@ -103,7 +105,7 @@ inline ownership assign_owners(std::span<const sharded_matrix> matrices, int ran
   std::vector<std::size_t> free;
   for (const std::size_t i : order) {
     const sharded_matrix& a = matrices[i];
-    if (const std::optional<int> holder = a.where.sole_holder(a.rows, a.cols, ranks)) {
+    if (const std::optional<int> holder = a.owner != no_owner ? a.owner : a.where.sole_holder(a.rows, a.cols, ranks)) {
       result.owner[i] = *holder;
       result.load[static_cast<std::size_t>(*holder)] += cost[i];
     } else {

@@ -110,16 +110,17 @@ void a_verb_waits_no_longer_than_the_deadline(E& engine, bool in_gather) {
   require_that_all_verbs_fail<Stage>(engine);
 }
 
-// With buffers that are gone by then.
+// With buffers that are gone by then. Others may have left by then, which is an error as good as any.
 template <class Stage, shard_engine E>
   requires has_abort<E>
 void nothing_works_after_abort(E& engine) {
-  {
+  try {
     side_of_exchange<Stage> side(engine, every_pair(engine.size(), 100'000), 5);
     side.fill(0);
     auto request = engine.start(side.plan, side.send->data(), side.receive->data());
     engine.abort();
     if (engine.size() > 1) require_failure(engine, "finish after abort", [&] { engine.finish(request); });
+  } catch (const error&) {
   }
   engine.abort();
   require_that_all_verbs_fail<Stage>(engine);
@@ -128,11 +129,12 @@ void nothing_works_after_abort(E& engine) {
 // A request can't go away under way without harm, as when an exception passes by; but without a crash.
 template <class Stage, shard_engine E>
 void a_request_that_goes_away_takes_the_engine_with_it(E& engine) {
-  {
+  try {
     side_of_exchange<Stage> side(engine, every_pair(engine.size(), 1'000'000), 6);
     side.fill(0);
     auto request = engine.start(side.plan, side.send->data(), side.receive->data());
     if (engine.test(request)) return;  // it was quick
+  } catch (const error&) {
   }
   require_that_all_verbs_fail<Stage>(engine);
 }
