@@ -4,9 +4,8 @@
 
 #include "normuon/optimizer/description.hpp"
 #include "normuon/optimizer/reporting.hpp"
-#include "normuon/optimizer/sharded_step.hpp"
+#include "normuon/optimizer/unsharded.hpp"
 #include "normuon/optimizer/verdicts.hpp"
-#include "normuon/shards/single.hpp"
 #include "normuon/shards/together.hpp"
 
 namespace normuon {
@@ -46,14 +45,15 @@ class optimizer : public registry<Backend> {
     plan<Backend> next(backend_, groups_, parameters_,
                        {options_.workspace_limit, diagnostics_, options_.seed, rank_, ranks_, wire()});
     sharded_plan<Backend, Engine> sharded;
-    if (ranks_ > 1) sharded = plan_shards(next);
+    if constexpr (!std::same_as<Engine, single_process>)
+      if (ranks_ > 1) sharded = plan_shards(next);
     std::vector<std::uint8_t> progress(next.runs.size() + sharded.buckets.size());
     std::vector<double> host_flags(parameters_.size());
     rank_verdicts<Backend> verdicts(backend_, next);
     programs_ = {};
     requested_.forget();
     plan_ = std::move(next);
-    sharded_.buckets.clear();  // requests first
+    sharded_.buckets = {};  // requests first
     sharded_ = std::move(sharded);
     progress_ = std::move(progress);
     flags_ = std::move(host_flags);
@@ -141,7 +141,9 @@ class optimizer : public registry<Backend> {
 
   element_type wire() const { return options_.wire.value_or(element_type_of<typename Backend::real>); }
 
-  sharded_plan<Backend, Engine> plan_shards(plan<Backend>& next) {
+  sharded_plan<Backend, Engine> plan_shards(plan<Backend>& next)
+    requires(!std::same_as<Engine, single_process>)
+  {
     std::vector<plan_field> agreed;
     for (auto& [name, text] : describe(*this, options_)) agreed.push_back({name, text});
     sharded_plan<Backend, Engine> sharded(backend_, engine_, next, groups_, parameters_, std::move(agreed),
