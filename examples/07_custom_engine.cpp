@@ -1,5 +1,5 @@
-// Exchanges numbers with an engine of one's own (07_custom_engine.hpp): four processes pass what they hold around a ring
-// until everybody has seen all of it.
+// Exchanges numbers with an engine of one's own (07_custom_engine.hpp): four processes pass what they hold around a
+// ring until everybody has seen all of it.
 #include <array>
 
 #include "07_custom_engine_ranks.hpp"
@@ -12,7 +12,7 @@ int main() {
     const normuon::exchange ring{{{(engine.rank() + 1) % size, 0, bytes}},
                                  {{(engine.rank() + size - 1) % size, 0, bytes}}};
     normuon::repeated_exchange<socket_engine> pass(engine, ring, mine.data(), next.data());
-    normuon::warm_up(engine, std::span(&ring, 1));
+    normuon::open_connections(engine, std::span(&ring, 1));
 
     mine = {1.0 + engine.rank(), 0.5};
     std::array<double, 2> sum = mine;

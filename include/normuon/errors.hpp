@@ -25,9 +25,8 @@ enum class error_code {
 };
 
 constexpr std::string_view name_of(error_code code) {
-  constexpr std::string_view names[] = {"option", "parameter", "gradient", "non-finite",
-                                        "state",  "backend",   "poisoned", "file",
-                                        "device", "engine"};
+  constexpr std::string_view names[] = {"option",  "parameter", "gradient", "non-finite", "state",
+                                        "backend", "poisoned",  "file",     "device",     "engine"};
   return names[static_cast<std::size_t>(code)];
 }
 

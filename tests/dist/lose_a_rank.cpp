@@ -51,7 +51,7 @@ int main(int argc, char** argv) {
     std::vector<std::byte> send(static_cast<std::size_t>(engine.size()) * (short_leg + long_leg)), receive(send.size());
     std::vector<std::byte> flags(static_cast<std::size_t>(engine.size()));
     repeated_exchange<mpi_engine> gather(engine, e, send.data(), receive.data());
-    warm_up(engine, std::span(&e, 1));
+    open_connections(engine, std::span(&e, 1));
     for (int step = 0; step < 5; ++step) {
       const auto lose_in = [&](std::string_view name) {
         begin = std::chrono::steady_clock::now();

@@ -1,6 +1,6 @@
 // The shard engine: what moves bytes between the ranks of a job. Five verbs with their laws, then what an engine may
-// offer besides, found by `requires`. testing/engine_conformance.hpp is these laws as tests; examples/07_custom_engine.hpp
-// is an engine of one's own. Standard library only.
+// offer besides, found by `requires`. testing/engine_conformance.hpp is these laws as tests;
+// examples/07_custom_engine.hpp is an engine of one's own. Standard library only.
 #ifndef NORMUON_SHARDS_ENGINE_HPP
 #define NORMUON_SHARDS_ENGINE_HPP
 
@@ -52,8 +52,8 @@ concept knows_its_rank = requires(E& engine) {
 
 // all_gather_small(all, bytes): `all` holds size() pieces of `bytes` bytes, in memory of the backend's kind; piece
 // rank() is sent to every other rank, and theirs are received. Complete when it returns. All ranks call it in the same
-// order among gathers, also with exchanges under way. A step calls it once, at its start, so that all ranks decide alike
-// on what is skipped.
+// order among gathers, also with exchanges under way. A step calls it once, at its start, so that all ranks decide
+// alike on what is skipped.
 template <class E>
 concept gathers_small_pieces = requires(E& engine, void* all) { engine.all_gather_small(all, std::size_t{}); };
 
@@ -146,7 +146,7 @@ class repeated_exchange {
 // first used does so now. Every rank calls it, with its own side of the same exchanges. `send` and `receive` have
 // size() bytes each, in memory of the engine's kind.
 template <shard_engine E>
-void warm_up(E& engine, std::span<const exchange> exchanges, const void* send, void* receive) {
+void open_connections(E& engine, std::span<const exchange> exchanges, const void* send, void* receive) {
   std::vector<int> to, from;
   for (const exchange& e : exchanges) {
     for (const leg& l : e.send) to.push_back(l.peer);
@@ -166,13 +166,13 @@ void warm_up(E& engine, std::span<const exchange> exchanges, const void* send, v
 }
 // The same for an engine of the host's memory.
 template <shard_engine E>
-void warm_up(E& engine, std::span<const exchange> exchanges) {
+void open_connections(E& engine, std::span<const exchange> exchanges) {
   std::vector<std::byte> send(static_cast<std::size_t>(engine.size())), receive(send.size());
-  warm_up(engine, exchanges, send.data(), receive.data());
+  open_connections(engine, exchanges, send.data(), receive.data());
 }
 
-// Refuses an exchange that breaks its rules, on behalf of an engine: a leg to this rank itself, to one that is not there,
-// or of no bytes.
+// Refuses an exchange that breaks its rules, on behalf of an engine: a leg to this rank itself, to one that is not
+// there, or of no bytes.
 inline void check_exchange(const exchange& e, int rank, int size) {
   for (const std::vector<leg>* legs : {&e.send, &e.receive})
     for (const leg& l : *legs) {

@@ -1,5 +1,5 @@
-// The engine over MPI: persistent point-to-point messages of bytes on a communicator of its own, in host memory. For Open
-// MPI 4, MPICH 4 or any MPI 3.1. The caller initialises MPI and finalises it, and one thread at a time calls it.
+// The engine over MPI: persistent point-to-point messages of bytes on a communicator of its own, in host memory. For
+// Open MPI 4, MPICH 4 or any MPI 3.1. The caller initialises MPI and finalises it, and one thread at a time calls it.
 #ifndef NORMUON_SHARDS_MPI_HPP
 #define NORMUON_SHARDS_MPI_HPP
 

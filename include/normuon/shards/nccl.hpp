@@ -21,8 +21,8 @@ struct nccl_options {
 
 constexpr bool has_failed(ncclResult_t result) { return result != ncclSuccess && result != ncclInProgress; }
 
-// What an engine and its requests share: two communicators, for exchanges and gathers keep no order with each other while
-// NCCL wants one order on a communicator.
+// What an engine and its requests share: two communicators, for exchanges and gathers keep no order with each other
+// while NCCL wants one order on a communicator.
 class nccl_connection {
  public:
   nccl_connection(const ncclUniqueId& id, int size_, int rank_, cudaStream_t stream_, std::chrono::milliseconds time)

@@ -4,9 +4,9 @@
 //
 //   TEST_CASE("my engine keeps the laws") { normuon::testing::check_engine([](auto law) { law(my_engine()); }); }
 //
-// and every process calls it. Where all ranks live in one process, run starts a thread or a child for each and waits for
-// all of them; it may do so for several numbers of ranks, one after the other: 1, 2, 3 and more. What an engine offers
-// besides is tested where it has it.
+// and every process calls it. Where all ranks live in one process, run starts a thread or a child for each and waits
+// for all of them; it may do so for several numbers of ranks, one after the other: 1, 2, 3 and more. What an engine
+// offers besides is tested where it has it.
 #ifndef NORMUON_TESTING_ENGINE_CONFORMANCE_HPP
 #define NORMUON_TESTING_ENGINE_CONFORMANCE_HPP
 

@@ -77,7 +77,7 @@ class loopback_network {
       p.messages.push_back(std::move(copy));
     }
     p.messages.push_back(std::move(m));
-    if (p.swap_next) std::swap(p.messages.back(), p.messages[p.messages.size() - 2]);
+    if (p.swap_next && p.messages.size() > 1) std::swap(p.messages.back(), p.messages[p.messages.size() - 2]);
     p.swap_next = swapped;
     schedule.announce();
   }
@@ -93,7 +93,7 @@ class loopback_network {
   void deliver(loopback_schedule& schedule, int rank) {
     for (std::size_t from = 0; from < size_; ++from) {
       path& p = between(static_cast<int>(from), rank);
-      while (!p.messages.empty() && !p.posted.empty() && p.messages[0].arrives <= schedule.now()) {
+      while (p.next_is_there() && !p.posted.empty() && p.messages[0].arrives <= schedule.now()) {
         take(schedule, p.messages[0], p.posted[0], static_cast<int>(from));
         p.messages.erase(p.messages.begin());
         p.posted.erase(p.posted.begin());
@@ -106,7 +106,7 @@ class loopback_network {
     microseconds next = microseconds::max();
     for (std::size_t from = 0; from < size_; ++from) {
       const path& p = between(static_cast<int>(from), rank);
-      if (!p.messages.empty() && !p.posted.empty()) next = std::min(next, p.messages[0].arrives);
+      if (p.next_is_there() && !p.posted.empty()) next = std::min(next, p.messages[0].arrives);
     }
     return next;
   }
@@ -153,7 +153,9 @@ class loopback_network {
     std::vector<posted_leg> posted;
     std::size_t sent = 0;
     microseconds last_arrival{};
-    bool swap_next = false;
+    bool swap_next = false;  // the last one waits for the next, which overtakes it
+
+    bool next_is_there() const { return messages.size() > (swap_next ? 1u : 0u); }
   };
 
   path& between(int from, int to) {

@@ -118,7 +118,8 @@ class mpi_messages {
     }
   }
 
-  // One by one: MPICH takes what goes wrong in MPI_Testall for an error of MPI_COMM_WORLD, whose handler is the caller's.
+  // One by one: MPICH takes what goes wrong in MPI_Testall for an error of MPI_COMM_WORLD, whose handler is the
+  // caller's.
   bool test() {
     connection_->require_ready();
     if (!under_way_) return true;

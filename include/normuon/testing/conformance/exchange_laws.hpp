@@ -1,5 +1,5 @@
-// Laws of an engine about what is moved: ranks, gathers, exchanges and their order. Every rank calls each with an engine
-// of its own, and throws broken_law.
+// Laws of an engine about what is moved: ranks, gathers, exchanges and their order. Every rank calls each with an
+// engine of its own, and throws broken_law.
 #ifndef NORMUON_TESTING_CONFORMANCE_EXCHANGE_LAWS_HPP
 #define NORMUON_TESTING_CONFORMANCE_EXCHANGE_LAWS_HPP
 
@@ -137,7 +137,7 @@ void paths_can_be_opened_beforehand(E& engine) {
   side_of_exchange<Stage> side(engine, ring, 4);
   const std::vector<std::byte> none(static_cast<std::size_t>(engine.size()));
   Stage send(none), receive(none);
-  warm_up(engine, std::span<const exchange>(&side.plan, 1), send.data(), receive.data());
+  open_connections(engine, std::span<const exchange>(&side.plan, 1), send.data(), receive.data());
   side.fill(0);
   auto request = engine.start(side.plan, side.send->data(), side.receive->data());
   engine.finish(request);
