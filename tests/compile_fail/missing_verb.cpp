@@ -11,4 +11,4 @@ struct no_finish {
   bool test(request&) { return true; }
 };
 
-void refused(no_finish& engine) { normuon::warm_up(engine, {}); }
+void refused(no_finish& engine) { normuon::open_connections(engine, {}); }

@@ -12,4 +12,4 @@ struct silent_test {
   void finish(request&) {}
 };
 
-void refused(silent_test& engine) { normuon::warm_up(engine, {}); }
+void refused(silent_test& engine) { normuon::open_connections(engine, {}); }
