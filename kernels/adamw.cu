@@ -1,14 +1,14 @@
 // Kernels of AdamW: its element step, and the norm of the directions.
 #include "launchers.cuh"
 #include "reduce.cuh"
-#include "walk.cuh"
+#include "weights.cuh"
 
 namespace normuon {
 
 __device__ inline double* partial_sums(const adamw_operation& o) { return reinterpret_cast<double*>(o.work.scratch); }
 
 // M, V <- the moments;   out <- the step along their direction;   a partial sum of the directions' squares
-template <class Real>
+template <class Real, bool keeps>
 __global__ void __launch_bounds__(block_threads, resident_blocks) adamw_kernel(const adamw_operation o) {
   const share s = share_of_block(o.work);
   if (!goes(o.work, s.matrix)) {
@@ -21,13 +21,20 @@ __global__ void __launch_bounds__(block_threads, resident_blocks) adamw_kernel(c
   const Real correction2 = bias_correction<Real>(beta2, steps);
   const Real scale = static_cast<Real>(*o.numbers.gradient_scale), epsilon = static_cast<Real>(o.epsilon);
   const Real rate = static_cast<Real>(*o.numbers.rate), decay = static_cast<Real>(*o.numbers.decay);
-  matrix_view v[5] = {entry(o.work, o.W, s.matrix), entry(o.work, o.out, s.matrix), entry(o.work, o.M, s.matrix),
-                      entry(o.work, o.V, s.matrix), entry(o.work, o.G, s.matrix)};
+  const matrix_view W = entry(o.work, o.W, s.matrix);
+  const weight_access<Real, keeps> weights(o.work, o.low, s.matrix, W);
+  matrix_view v[7] = {W,
+                      entry(o.work, o.out, s.matrix),
+                      entry(o.work, o.M, s.matrix),
+                      entry(o.work, o.V, s.matrix),
+                      entry(o.work, o.G, s.matrix),
+                      weights.master,
+                      weights.numbers};
   line_up(v);
   double squares = 0;
   for_each_piece(v[0].rows, v[0].cols, s, [&](const place& at) {
     Real w[piece], m[piece], second[piece], g[piece];
-    read_piece(v[0], at, w);
+    weights.read(v[0], v[5], at, w);
     read_piece(v[2], at, m);
     read_piece(v[3], at, second);
     read_piece(v[4], at, g);
@@ -41,7 +48,7 @@ __global__ void __launch_bounds__(block_threads, resident_blocks) adamw_kernel(c
     }
     write_piece(v[2], at, m);
     write_piece(v[3], at, second);
-    write_piece(v[1], at, w);
+    weights.write(v[1], v[5], v[6], at, w);
   });
   squares = sum_over_block(squares);
   if (threadIdx.x == 0) partial_sums(o)[blockIdx.x] = squares;
@@ -62,7 +69,7 @@ __global__ void __launch_bounds__(block_threads, resident_blocks) adamw_norm_ker
 
 void launch_operation(const adamw_operation& o, cudaStream_t stream) {
   if (o.work.count == 0) return;
-  launch_in_real(o, o.work.blocks, stream, []<class Real>(Real) { return adamw_kernel<Real>; });
+  launch_keeping(o, o.work.blocks, stream, []<class Real>(Real, auto keeps) { return adamw_kernel<Real, keeps>; });
   launch(adamw_norm_kernel, grid_of(o.work.count), dim3(block_threads), stream, o);
 }
 

@@ -2,7 +2,7 @@
 // Operands are walked in square tiles; where a user's matrix lies across, a tile turns in shared memory.
 #include "launchers.cuh"
 #include "reduce.cuh"
-#include "walk.cuh"
+#include "weights.cuh"
 
 namespace normuon {
 
@@ -220,7 +220,7 @@ __global__ void __launch_bounds__(block_threads, resident_blocks) store_kernel(c
 }
 
 // out <- the step along D from W, or its change; D stays in registers
-template <class Real>
+template <class Real, bool keeps>
 __global__ void __launch_bounds__(block_threads, resident_blocks) neuron_step_kernel(const neuron_step_operation o) {
   const index_t tiles = blocks_for(o.X.rows, tile_side) * blocks_for(o.X.cols, tile_side);
   const share s = equal_share(tiles);
@@ -231,12 +231,13 @@ __global__ void __launch_bounds__(block_threads, resident_blocks) neuron_step_ke
   }
   const Real rate = static_cast<Real>(*o.rate), decay = static_cast<Real>(*o.decay);
   const matrix_view W = entry(o.work, o.W, s.matrix);
+  const weight_access<Real, keeps> weights(o.work, o.low, s.matrix, W);
   for_each_scaled_piece(o.X, vector_of<Real>(o.work, o.f, s.matrix), o.neurons, W,
                         [&](auto&& view, const place& at, const Real(&d)[piece]) {
                           Real w[piece];
-                          read_piece(view(W), at, w);
+                          weights.read(view(W), view(weights.master), at, w);
                           for (int k = 0; k < piece; ++k) w[k] = updated(w[k], d[k], rate, decay, o.formula);
-                          write_piece(view(out), at, w);
+                          weights.write(view(out), view(weights.master), view(weights.numbers), at, w);
                         });
 }
 
@@ -254,7 +255,8 @@ void launch_operation(const store_operation& o, cudaStream_t stream) {
   launch_in_real(o, tiles_of(o.X), stream, []<class Real>(Real) { return store_kernel<Real>; });
 }
 void launch_operation(const neuron_step_operation& o, cudaStream_t stream) {
-  launch_in_real(o, tiles_of(o.X), stream, []<class Real>(Real) { return neuron_step_kernel<Real>; });
+  launch_keeping(o, tiles_of(o.X), stream,
+                 []<class Real>(Real, auto keeps) { return neuron_step_kernel<Real, keeps>; });
 }
 
 }  // namespace normuon

@@ -1,6 +1,6 @@
 // Kernels of what is done element by element: the check of gradients, counters, blends, momentum and the step.
 #include "launchers.cuh"
-#include "walk.cuh"
+#include "weights.cuh"
 
 namespace normuon {
 
@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(block_threads, resident_blocks) momentum_kerne
 }
 
 // out <- the step along D from W, or its change
-template <class Real>
+template <class Real, bool keeps>
 __global__ void __launch_bounds__(block_threads, resident_blocks) apply_kernel(const apply_operation o) {
   const share s = share_of_block(o.work);
   if (!goes(o.work, s.matrix)) {
@@ -75,14 +75,16 @@ __global__ void __launch_bounds__(block_threads, resident_blocks) apply_kernel(c
     return;
   }
   const Real rate = static_cast<Real>(*o.rate), decay = static_cast<Real>(*o.decay);
-  matrix_view v[3] = {entry(o.work, o.W, s.matrix), entry(o.work, o.out, s.matrix), entry(o.work, o.D, s.matrix)};
+  const matrix_view W = entry(o.work, o.W, s.matrix);
+  const weight_access<Real, keeps> weights(o.work, o.low, s.matrix, W);
+  matrix_view v[5] = {W, entry(o.work, o.out, s.matrix), entry(o.work, o.D, s.matrix), weights.master, weights.numbers};
   line_up(v);
   for_each_piece(v[0].rows, v[0].cols, s, [&](const place& at) {
     Real w[piece], d[piece];
-    read_piece(v[0], at, w);
+    weights.read(v[0], v[3], at, w);
     read_piece(v[2], at, d);
     for (int k = 0; k < piece; ++k) w[k] = updated(w[k], d[k], rate, decay, o.formula);
-    write_piece(v[1], at, w);
+    weights.write(v[1], v[3], v[4], at, w);
   });
 }
 
@@ -100,7 +102,7 @@ void launch_operation(const momentum_operation& o, cudaStream_t stream) {
   launch_in_real(o, o.work.blocks, stream, []<class Real>(Real) { return momentum_kernel<Real>; });
 }
 void launch_operation(const apply_operation& o, cudaStream_t stream) {
-  launch_in_real(o, o.work.blocks, stream, []<class Real>(Real) { return apply_kernel<Real>; });
+  launch_keeping(o, o.work.blocks, stream, []<class Real>(Real, auto keeps) { return apply_kernel<Real, keeps>; });
 }
 
 }  // namespace normuon

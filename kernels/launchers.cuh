@@ -22,6 +22,13 @@ void launch_in_real(const Operation& o, index_t blocks, cudaStream_t stream, Ker
   else launch(kernel_of(float{}), grid_of(blocks), block, stream, o);
 }
 
+// Launches kernel_of(Real(), keeps), where `keeps` is a constant: whether there are low bits to keep.
+template <class Operation, class KernelOf>
+void launch_keeping(const Operation& o, index_t blocks, cudaStream_t stream, KernelOf&& kernel_of) {
+  if (o.low.empty()) launch_in_real(o, blocks, stream, [&](auto real) { return kernel_of(real, std::false_type()); });
+  else launch_in_real(o, blocks, stream, [&](auto real) { return kernel_of(real, std::true_type()); });
+}
+
 }  // namespace normuon
 
 #endif

@@ -6,52 +6,12 @@
 
 #include <concepts>
 #include <cstddef>
-#include <span>
 #include <string_view>
 #include <utility>
 
-#include "normuon/math/formulas.hpp"
-#include "normuon/matrix_view.hpp"
+#include "normuon/operation_types.hpp"
 
 namespace normuon {
-
-// A slot is one real number, or one flag, that lives beside the data: on a GPU in memory that the host can't see.
-// Whatever changes from step to step reaches operations through slots, so a recorded step replays with new numbers.
-using slot = double*;
-using number = const double*;
-
-// One flag per matrix of a run: an operation leaves alone, and does not read, what a flag of 0 protects. Empty: all go.
-// Several matrices may share one. A table, like views and slots, is the host's: it is read before the call returns.
-using flags = std::span<const slot>;
-using slots = std::span<const slot>;
-
-// One vector of `length` reals per matrix of a run. `data` empty: there are none.
-template <class Real>
-struct vectors {
-  std::span<Real* const> data;
-  index_t length = 0;
-};
-
-// A run of `count` matrices inside the iteration, rows x cols each, with rows <= cols unless they are square helpers.
-struct operand_shape {
-  index_t rows = 0;
-  index_t cols = 0;
-  index_t count = 0;
-  compute_type compute = compute_type::float32;
-  friend constexpr bool operator==(const operand_shape&, const operand_shape&) = default;
-};
-
-// The side of an operand whose lines are neurons. An operand lies short side first: a tall matrix enters transposed.
-enum class side { rows, cols };
-
-constexpr side side_of_neurons(neuron_axis axis, index_t rows, index_t cols) {
-  return (axis == neuron_axis::columns) == (rows > cols) ? side::rows : side::cols;
-}
-
-// The slots that AdamW's element step reads.
-struct adamw_numbers {
-  number beta1, beta2, gradient_scale, rate, decay;
-};
 
 // An address in the backend's memory as that of numbers.
 template <class T>
@@ -59,8 +19,7 @@ T* address_of(std::byte* p) {
   return static_cast<T*>(static_cast<void*>(p));
 }
 
-// What memory and operands are besides: made empty, and moved.
-template <class T>
+template <class T>  // what memory and operands are besides: made empty, and moved
 concept owner_of_memory = std::movable<T> && std::default_initializable<T>;
 
 // Memory. `allocate` and `resize` are the only operations that may allocate; `data()` is an address on the device.
@@ -145,18 +104,21 @@ template <class B>
 concept provides_store_scaled = requires(B& b, views D, vectors<typename B::real> f, const typename B::operand& X,
                                          flags ok) { b.store_scaled(D, f, X, side{}, ok); };
 
-// apply(out, W, D, rate, decay, formula, ok): out <- formulas' `updated`, in the backend's real type, rounded to out's
-// type. out is W, or the caller's buffer for the change, where a flag of 0 writes zeros: a change of nothing.
+// apply(out, W, D, rate, decay, formula, ok, low): out <- formulas' `updated`, in the backend's real type, rounded to
+// out's type, with a stream `stochastically`. out is W, or the caller's buffer for the change, where a flag of 0 writes
+// zeros. With a master, where out is W, the step goes from `where_step_begins` to it, and W is that to nearest.
 template <class B>
-concept provides_apply =
-    requires(B& b, views W, number rate, update_formula f, flags ok) { b.apply(W, W, W, rate, rate, f, ok); };
-
-// adamw(out, W, M, V, G, counters, numbers, epsilon, formula, norms, ok): formulas' `adamw` on every element, with the
-// bias_correction of each beta and counter, then out as in `apply`; norms <- the Frobenius norm of the directions.
-template <class B>
-concept provides_adamw = requires(B& b, views W, slots counters, adamw_numbers k, update_formula f, flags ok) {
-  b.adamw(W, W, W, W, W, counters, k, double{}, f, counters, ok);
+concept provides_apply = requires(B& b, views W, number rate, update_formula f, flags ok, const low_bits& low) {
+  b.apply(W, W, W, rate, rate, f, ok, low);
 };
+
+// adamw(out, W, M, V, G, counters, numbers, epsilon, formula, norms, ok, low): formulas' `adamw` on every element, by
+// the bias_correction of each beta and counter, then out as in `apply`; norms <- the Frobenius norm of the directions.
+template <class B>
+concept provides_adamw =
+    requires(B& b, views W, slots counters, adamw_numbers k, update_formula f, const low_bits& low) {
+      b.adamw(W, W, W, W, W, counters, k, double{}, f, counters, counters, low);
+    };
 
 // `real` is the type of state: float or double, and one of those that the backend takes. Operations on one backend
 // object are ordered. A run has any length; its matrices have one shape, but for `all_finite` and `adamw`, and any
@@ -223,19 +185,19 @@ void momentum(B& b, views M, views U, views G, number keep, number take, flags o
 template <class B>
 concept has_fused_neuron_step =
     requires(B& b, views W, vectors<typename B::real> f, const typename B::operand& X, number rate, flags ok) {
-      b.neuron_step(W, W, f, X, side{}, rate, rate, update_formula{}, ok);
+      b.neuron_step(W, W, f, X, side{}, rate, rate, update_formula{}, ok, low_bits{});
     };
 
 // D <- diag(f) X and out <- the step along D.   has_fused_neuron_step: D, still rounded to `real`, stays in registers
 // and its memory is not needed. The same bits.
 template <tensor_backend B>
 void neuron_step(B& b, views out, views W, views D, vectors<typename B::real> f, const typename B::operand& X, side s,
-                 number rate, number decay, const update_formula& formula, flags ok) {
+                 number rate, number decay, const update_formula& formula, flags ok, const low_bits& low = {}) {
   if constexpr (has_fused_neuron_step<B>) {
-    b.neuron_step(out, W, f, X, s, rate, decay, formula, ok);
+    b.neuron_step(out, W, f, X, s, rate, decay, formula, ok, low);
   } else {
     b.store_scaled(D, f, X, s, ok);
-    b.apply(out, W, D, rate, decay, formula, ok);
+    b.apply(out, W, D, rate, decay, formula, ok, low);
   }
 }
 
@@ -271,6 +233,14 @@ concept has_shared_runs = has_workers<B> && requires(const B& b) {
 template <class B>
 concept has_kernel_path = requires(const B& b) {
   { b.kernel_path(compute_type{}) } -> std::same_as<std::string_view>;
+};
+
+// has_later_reads: read_later(r, from, bytes) is a read that nobody waits for; is_there(r): whether r.data() holds it.
+template <class B>
+concept has_later_reads = requires(B& b, typename B::later_read& r, const void* from) {
+  b.read_later(r, from, std::size_t{});
+  { b.is_there(r) } -> std::same_as<bool>;
+  { r.data() } -> std::same_as<const std::byte*>;
 };
 
 // has_capture: record(task) runs task(backend) once without effect, noting its operations and the tables they name, and

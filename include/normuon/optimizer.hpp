@@ -20,6 +20,7 @@ enum class non_finite_policy {
 struct optimizer_options {
   non_finite_policy non_finite = non_finite_policy::skip;
   std::size_t workspace_limit = 0;  // bytes of workspace a run of several matrices may need; 0: as the backend likes
+  std::uint64_t seed = 0;           // of weight_rounding::stochastic, with the parameter's name, step and element
 };
 
 // Named parameters in groups, moved by `step()`. Weights, gradients and change buffers stay the user's: what is bound
@@ -46,10 +47,11 @@ class optimizer : public registry<Backend> {
   // Makes now all memory that steps need, so that the next one allocates nothing. step() does it where it is needed.
   void prepare() {
     if (planned_) return;
-    plan<Backend> next(backend_, groups_, parameters_, options_.workspace_limit, diagnostics_);
+    plan<Backend> next(backend_, groups_, parameters_, options_.workspace_limit, diagnostics_, options_.seed);
     std::vector<std::uint8_t> progress(next.runs.size());
     std::vector<double> verdicts(parameters_.size());
     programs_ = {};
+    requested_.forget();
     plan_ = std::move(next);
     progress_ = std::move(progress);
     verdicts_ = std::move(verdicts);
@@ -62,20 +64,50 @@ class optimizer : public registry<Backend> {
   void step() { move(write_form::weight); }
 
   // The same step, but weights stay as they are: W_new - W, decay included, is written into the bound change buffers,
-  // zeros for a parameter that does not move. Throws where a buffer is not bound.
+  // zeros for a parameter that does not move. Throws where a buffer is not bound, and where a weight has a master: that
+  // moves with its weight only.
   void step_changes() {
-    for (const parameter<Backend>& p : parameters_)
+    for (const parameter<Backend>& p : parameters_) {
+      if (p.has_master)
+        fail(error_code::option, "parameter '", p.name, "': expected no master where changes are asked for");
       if (p.change.batch == 0 && p.weight.elements() != 0)
         fail(error_code::gradient, "parameter '", p.name, "': expected a bound change buffer, got none");
+    }
     move(write_form::change);
   }
 
   // What the last step did. No parameters before the first step, after one that threw, and where since then a group or
   // parameter was added or removed, or diagnostics were switched. Throws `non_finite` as policy `raise` says.
   step_report report() {
+    if (!stepped_ || !planned_) return {};
+    plan_values<Backend> values(backend_, plan_);
+    values.read(backend_);
+    return report_of(values);
+  }
+
+  // report() of the last step without waiting for it: what request_report() asks for is there once, when the device has
+  // come to it. There is none before, and where report() would have listed no parameters. Backends that have no later
+  // reads have it at once.
+  void request_report() {
+    requested_.forget();
+    if (stepped_ && planned_) requested_.request(backend_, plan_);
+  }
+  std::optional<step_report> requested_report() {
+    if (!planned_) requested_.forget();
+    const plan_values<Backend>* const values = requested_.get(backend_);
+    if (!values) return {};
+    const plan_values<Backend> taken = *values;
+    requested_.forget();
+    return report_of(taken);
+  }
+
+  // What is kept besides state for runs of matrices, as many at once as there are workers, but for what products need
+  // inside; 0 before the first step or `prepare`.
+  std::size_t workspace_bytes() const { return plan_.workspace_bytes(); }
+
+ private:
+  step_report report_of(const plan_values<Backend>& values) const {
     step_report report;
-    if (!stepped_ || !planned_) return report;
-    const plan_values<Backend> values(backend_, plan_);
     const bool propagate = options_.non_finite == non_finite_policy::propagate;
     for (std::size_t i = 0; i < parameters_.size(); ++i)
       report.parameters.push_back(
@@ -89,11 +121,6 @@ class optimizer : public registry<Backend> {
     return report;
   }
 
-  // What is kept besides state for runs of matrices, as many at once as there are workers, but for what products need
-  // inside; 0 before the first step or `prepare`.
-  std::size_t workspace_bytes() const { return plan_.workspace_bytes(); }
-
- private:
   void move(write_form form) {
     require_ready();
     prepare();
@@ -197,6 +224,7 @@ class optimizer : public registry<Backend> {
   std::vector<std::uint8_t> progress_;  // of each run, see stepper::move
   std::vector<double> verdicts_;
   step_programs<Backend> programs_;
+  requested_values<Backend> requested_;
 };
 
 }  // namespace normuon

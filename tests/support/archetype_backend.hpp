@@ -152,14 +152,15 @@ class archetype_backend {
       at(D[k], i, j) = f.data[k][s == side::rows ? row : col] * X.at(static_cast<index_t>(k), row, col);
     });
   }
-  void apply(views out, views W, views D, number rate, number decay, const update_formula& u, flags ok) {
+  void apply(views out, views W, views D, number rate, number decay, const update_formula& u, flags ok,
+             const low_bits& low = {}) {
     each(out, {}, [&](std::size_t k, index_t i, index_t j) {
-      if (goes(ok, k)) at(out[k], i, j) = updated(at(W[k], i, j), at(D[k], i, j), *rate, *decay, u);
+      if (goes(ok, k)) put(out, low, k, i, j, updated(begin(W, low, k, i, j), at(D[k], i, j), *rate, *decay, u));
       else if (u.write == write_form::change) at(out[k], i, j) = 0;
     });
   }
   void adamw(views out, views W, views M, views V, views G, slots counters, const adamw_numbers& a, double epsilon,
-             const update_formula& u, slots norms, flags ok) {
+             const update_formula& u, slots norms, flags ok, const low_bits& low = {}) {
     for (std::size_t k = 0; k < out.size(); ++k)
       if (goes(ok, k)) *norms[k] = 0;
     each(out, {}, [&](std::size_t k, index_t i, index_t j) {
@@ -172,7 +173,7 @@ class archetype_backend {
           normuon::adamw(at(M[k], i, j), at(V[k], i, j), *a.gradient_scale * at(G[k], i, j), *a.beta1, *a.beta2,
                          bias_correction<double>(*a.beta1, steps), bias_correction<double>(*a.beta2, steps), epsilon);
       at(M[k], i, j) = e.m, at(V[k], i, j) = e.v;
-      at(out[k], i, j) = updated(at(W[k], i, j), e.d, *a.rate, *a.decay, u);
+      put(out, low, k, i, j, updated(begin(W, low, k, i, j), e.d, *a.rate, *a.decay, u));
       *norms[k] = std::hypot(*norms[k], e.d);
     });
   }
@@ -180,6 +181,17 @@ class archetype_backend {
  private:
   static bool goes(flags ok, std::size_t k) { return ok.empty() || *ok[k] != 0; }
   static double& at(const matrix_view& v, index_t i, index_t j) { return v.as<double>()(i, j); }
+
+  // Weights and masters, which are both double here, so that nothing is rounded.
+  static bool has_master(const low_bits& low, std::size_t k) { return !low.masters.empty() && low.masters[k].data; }
+  static double begin(views W, const low_bits& low, std::size_t k, index_t i, index_t j) {
+    const double w = at(W[k], i, j);
+    return has_master(low, k) ? where_step_begins(at(low.masters[k], i, j), w) : w;
+  }
+  static void put(views out, const low_bits& low, std::size_t k, index_t i, index_t j, double x) {
+    at(out[k], i, j) = x;
+    if (has_master(low, k)) at(low.masters[k], i, j) = x;
+  }
 
   template <class F>
   static void each(views v, flags ok, F&& f) {

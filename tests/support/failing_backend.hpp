@@ -95,12 +95,13 @@ class failing_backend {
   void store_scaled(views D, vectors<real> f, const operand& X, side s, flags ok) {
     (*counter_)([&] { backend_->store_scaled(D, f, X, s, ok); });
   }
-  void apply(views out, views W, views D, number rate, number decay, const update_formula& u, flags ok) {
-    (*counter_)([&] { backend_->apply(out, W, D, rate, decay, u, ok); });
+  void apply(views out, views W, views D, number rate, number decay, const update_formula& u, flags ok,
+             const low_bits& low = {}) {
+    (*counter_)([&] { backend_->apply(out, W, D, rate, decay, u, ok, low); });
   }
   void adamw(views out, views W, views M, views V, views G, slots counters, const adamw_numbers& k, double epsilon,
-             const update_formula& u, slots norms, flags ok) {
-    (*counter_)([&] { backend_->adamw(out, W, M, V, G, counters, k, epsilon, u, norms, ok); });
+             const update_formula& u, slots norms, flags ok, const low_bits& low = {}) {
+    (*counter_)([&] { backend_->adamw(out, W, M, V, G, counters, k, epsilon, u, norms, ok, low); });
   }
 
   int workers() const { return backend_->workers(); }

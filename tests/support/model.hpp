@@ -41,6 +41,12 @@ inline std::vector<named_rule> all_rules() {
           {"cautious adamw", adamw_options{.weight_decay = 0.1, .decay = decay_form::cautious}}};
 }
 
+// The same, with another rounding of weights of 16 bits.
+inline any_options with_rounding(weight_rounding rounding, any_options options) {
+  std::visit([&](auto& o) { o.weight_rounding = rounding; }, options);
+  return options;
+}
+
 template <class Optimizer>
 group_id add_group(Optimizer& opt, const any_options& options) {
   return std::visit([&](const auto& o) { return opt.add_group(o); }, options);

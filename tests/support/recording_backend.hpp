@@ -99,12 +99,13 @@ class recording_backend {
   void store_scaled(views D, vectors<real> f, const operand& X, side s, flags ok) {
     on_replay([=, x = X.memory](direct_backend& b) { b.store_scaled(D, f, *x, s, ok); });
   }
-  void apply(views out, views W, views D, number rate, number decay, const update_formula& u, flags ok) {
-    on_replay([=](direct_backend& b) { b.apply(out, W, D, rate, decay, u, ok); });
+  void apply(views out, views W, views D, number rate, number decay, const update_formula& u, flags ok,
+             const low_bits& low = {}) {
+    on_replay([=](direct_backend& b) { b.apply(out, W, D, rate, decay, u, ok, low); });
   }
   void adamw(views out, views W, views M, views V, views G, slots counters, const adamw_numbers& k, double epsilon,
-             const update_formula& u, slots norms, flags ok) {
-    on_replay([=](direct_backend& b) { b.adamw(out, W, M, V, G, counters, k, epsilon, u, norms, ok); });
+             const update_formula& u, slots norms, flags ok, const low_bits& low = {}) {
+    on_replay([=](direct_backend& b) { b.adamw(out, W, M, V, G, counters, k, epsilon, u, norms, ok, low); });
   }
 
  private:

@@ -33,7 +33,8 @@ TEST_CASE_TEMPLATE("a change is the difference that the step in place makes, up 
       const index_t rows = shape.first, cols = shape.second;
       CAPTURE(rule.name);
       CAPTURE(rows);
-      model<T> in_place({{"w", rule.options, rows, cols, 2}}), apart({{"w", rule.options, rows, cols, 2}});
+      const any_options o = with_rounding(weight_rounding::nearest, rule.options);
+      model<T> in_place({{"w", o, rows, cols, 2}}), apart({{"w", o, rows, cols, 2}});
       optimizer<backend> opt(backend({.threads = 1})), changing(backend({.threads = 1}));
       in_place.add_to(opt);
       apart.add_to(changing);
@@ -79,7 +80,7 @@ TEST_CASE("a change can be of another type and layout than its weight") {
   std::vector<bfloat16> narrow(12);
   const std::vector<float> g = random_elements<float>(41, 12);
   optimizer<eigen_backend> opt(eigen_backend({.threads = 1}));
-  const group_id id = opt.add_group(normuon_options::paper());
+  const group_id id = add_group(opt, with_rounding(weight_rounding::nearest, normuon_options::paper()));
   opt.add_parameter(id, "w", row_major(w.data(), 3, 4), row_major(g.data(), 3, 4));
   opt.add_parameter(id, "same", row_major(same.data(), 3, 4), row_major(g.data(), 3, 4));
   opt.bind_change("w", column_major(narrow.data(), 3, 4));

@@ -215,3 +215,24 @@ TEST_CASE("outcomes have names") {
   CHECK(name_of(outcome::non_finite_gradient) == "non-finite gradient");
   CHECK(name_of(outcome::non_finite_update) == "non-finite update");
 }
+
+TEST_CASE("a requested report on the host is that of the last step, and is given once") {
+  model<float> m(std::move(mixed_model<float>().parameters));
+  optimizer<eigen_backend> opt(eigen_backend({.threads = 1}));
+  m.add_to(opt);
+  m.make_gradients(0);
+  opt.request_report();
+  CHECK_FALSE(opt.requested_report());
+  opt.step();
+  opt.request_report();
+  const step_report expected = opt.report();
+  opt.step();
+  const std::optional<step_report> found = opt.requested_report();
+  REQUIRE(found);
+  REQUIRE(found->parameters.size() == expected.parameters.size());
+  for (std::size_t i = 0; i < expected.parameters.size(); ++i) {
+    CHECK(found->parameters[i].name == expected.parameters[i].name);
+    CHECK(found->parameters[i].update_norm == expected.parameters[i].update_norm);
+  }
+  CHECK_FALSE(opt.requested_report());
+}

@@ -4,6 +4,7 @@
 #ifndef NORMUON_BACKENDS_CUBLAS_HPP
 #define NORMUON_BACKENDS_CUBLAS_HPP
 
+#include "normuon/backends/cuda/later_read.hpp"
 #include "normuon/backends/cuda/program.hpp"
 
 namespace normuon {
@@ -46,6 +47,10 @@ class basic_cublas_backend {
   using memory = cuda_memory;
   using operand = cublas_operand;
   using program = cuda_program;
+  using later_read = cuda_later_read;
+
+  // From there on the Gram form is the faster one in what is published of GPUs; we have not measured any.
+  static constexpr double gram_aspect = 1.5;
 
   // Throws error_code::device where there is no such device.
   explicit basic_cublas_backend(const cublas_options& options = {}) : device_(std::make_shared<cuda_device>(options)) {}
@@ -64,17 +69,7 @@ class basic_cublas_backend {
     const auto one = static_cast<index_t>(operand_bytes({s.rows, s.cols, 1, s.compute}));
     return std::clamp<index_t>((index_t{256} << 20) / std::max<index_t>(one, 1), 1, 4096);
   }
-  std::string_view kernel_path(compute_type compute) const {
-    switch (compute) {
-      case compute_type::float64: return "cublasLt float64";
-      case compute_type::float32: return "cublasLt float32";
-      case compute_type::bfloat16: return "cublasLt bfloat16";
-      case compute_type::float16: return "cublasLt float16";
-      case compute_type::tensor_float32: return "cublasLt tensor_float32";
-      case compute_type::automatic: break;
-    }
-    return "cublasLt";
-  }
+  std::string_view kernel_path(compute_type compute) const { return device_->products().path(compute); }
   std::size_t operand_bytes(const operand_shape& s) const { return cublas_operand::bytes(s); }
 
   memory allocate(std::size_t bytes) {
@@ -105,6 +100,14 @@ class basic_cublas_backend {
       check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, device_->stream()), "cudaMemcpyAsync of ", bytes,
             " bytes from the device");
     });
+  }
+  // A read into pinned memory of r's own, which is allocated where r has not been so large.
+  void read_later(later_read& r, const void* from, std::size_t bytes) {
+    refuse_in_recording("a read");
+    device_->use([&] { r.begin(from, bytes, device_->stream()); });
+  }
+  bool is_there(const later_read& r) {
+    return device_->use([&] { return r.is_there(); });
   }
   void sync() {
     refuse_in_recording("a wait");
@@ -156,6 +159,14 @@ class basic_cublas_backend {
       add(product_operation{y, a, b, c, alpha, beta, &plan});
     });
   }
+  void gram(operand& A, const operand& X) { multiply_symmetric(A, 1, X, X, true, 0, A); }
+  void polynomial(operand& P, double x, double y, double z, const operand& A) {
+    multiply_symmetric(P, z, A, A, false, y, A);
+    if (x != 0) add_identity(P, x);
+  }
+  void multiply_symmetric(operand& Y, const operand& A, const operand& B) {
+    multiply_symmetric(Y, 1, A, B, false, 0, A);
+  }
   void add_identity(operand& P, double x) {
     operate([&](table_set& t) { return identity_operation{work(t, 0, {}), P.view(), x}; });
   }
@@ -181,34 +192,32 @@ class basic_cublas_backend {
       return store_operation{work(t, D.size(), ok), X.view(), t.add(D), t.add_vectors(f.data), neurons};
     });
   }
-  void apply(views out, views W, views D, number rate, number decay, const update_formula& formula, flags ok) {
+  void apply(views out, views W, views D, number rate, number decay, const update_formula& formula, flags ok,
+             const low_bits& low = {}) {
     operate([&](table_set& t) {
-      return apply_operation{work(t, out, ok), t.add(out), t.add(W), t.add(D), rate, decay, formula};
+      return apply_operation{work(t, out, ok), t.add(out), t.add(W), t.add(D), rate, decay, formula, tables(t, low)};
     });
   }
   void neuron_step(views out, views W, vectors<Real> f, const operand& X, side neurons, number rate, number decay,
-                   const update_formula& formula, flags ok) {
+                   const update_formula& formula, flags ok, const low_bits& low = {}) {
     operate([&](table_set& t) {
-      return neuron_step_operation{work(t, out.size(), ok),
-                                   X.view(),
-                                   t.add(out),
-                                   t.add(W),
-                                   t.add_vectors(f.data),
-                                   neurons,
-                                   rate,
-                                   decay,
-                                   formula};
+      return neuron_step_operation{
+          work(t, out.size(), ok), X.view(), t.add(out), t.add(W), t.add_vectors(f.data), neurons, rate, decay, formula,
+          tables(t, low)};
     });
   }
   void adamw(views out, views W, views M, views V, views G, slots counters, const adamw_numbers& numbers,
-             double epsilon, const update_formula& formula, slots norms, flags ok) {
+             double epsilon, const update_formula& formula, slots norms, flags ok, const low_bits& low = {}) {
     operate([&](table_set& t) {
       return adamw_operation{work(t, out, ok), t.add(out),   t.add(W), t.add(M), t.add(V), t.add(G),
-                             t.add(counters),  t.add(norms), numbers,  epsilon,  formula};
+                             t.add(counters),  t.add(norms), numbers,  epsilon,  formula,  tables(t, low)};
     });
   }
 
  private:
+  static low_bits_tables tables(table_set& t, const low_bits& low) {
+    return {t.add(low.streams), t.add(low.steps), t.add(low.masters)};
+  }
   static run_of_work work(table_set& t, std::size_t count, flags ok) {
     return {.real = element_type_of<Real>, .count = static_cast<index_t>(count), .ok = t.add(ok)};
   }
@@ -225,6 +234,18 @@ class basic_cublas_backend {
     if (recording_) fail(error_code::backend, "expected operations only while they are recorded, got ", what);
   }
 
+  // Y <- alpha A B + beta C, with B^T where `transpose` is true, which is symmetric. In blocks it is A B^T either way:
+  // what is not transposed is symmetric itself.
+  void multiply_symmetric(operand& Y, double alpha, const operand& A, const operand& B, bool transpose, double beta,
+                          const operand& C) {
+    const operand_view y = Y.view(), a = A.view(), b = B.view();
+    const symmetric_plan* const plan =
+        device_->use([&] { return device_->products().symmetric_plan_for(y, a, b, Y.shape.compute, transpose); });
+    if (!plan) return multiply(Y, alpha, A, B, transpose, beta, C);
+    device_->use([&] { add(symmetric_operation{y, a, b, beta == 0 ? y : C.view(), alpha, beta, plan}); });
+    operate([&](table_set& t) { return mirror_operation{work(t, 0, {}), y}; });
+  }
+
   // Notes an operation, or does it at once: either way it is made of tables by make(tables).
   template <class Make>
   void operate(Make&& make) {
@@ -232,7 +253,8 @@ class basic_cublas_backend {
     at_once_.clear();
     device_->use([&] { do_now(make(at_once_.tables)); });
   }
-  void add(const product_operation& o) {
+  template <class Product>
+  void add(const Product& o) {
     if (recording_) recording_->add(o);
     else device_->products().run(o, device_->stream());
   }

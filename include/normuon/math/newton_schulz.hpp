@@ -20,7 +20,7 @@ enum class norm_guard { exact, as_published };  // no absolute epsilon before th
 // How U is orthogonalized. All of it belongs to a group of parameters.
 struct orthogonalizer_options {
   coefficient_table table = jordan;
-  iteration_form form = iteration_form::automatic;  // Gram where the long side is at least 1.25 times the short one
+  iteration_form form = iteration_form::automatic;  // Gram where a matrix is long enough, see gram_aspect
   std::optional<restart_steps> restarts = {};  // Gram: where X X^T is formed anew; no value: as suits table and type
   norm_guard guard = norm_guard::exact;
   compute_type compute = compute_type::automatic;
@@ -38,6 +38,13 @@ struct iteration {
 // The aspect ratio from which the Gram form is chosen: there it does fewer operations, and below it the plain form is
 // as fast and nearer to exact (docs/results.md).
 inline constexpr double gram_aspect = 1.25;
+
+// The same on a backend, where that says otherwise.
+template <tensor_backend B>
+constexpr double gram_aspect_of() {
+  if constexpr (requires { B::gram_aspect; }) return B::gram_aspect;
+  else return gram_aspect;
+}
 
 // Decides the iteration for rows x cols matrices on backend B.
 // Throws where the table is unsafe for the type, the backend can't compute in it, or the restart is no step of the
@@ -61,7 +68,7 @@ constexpr iteration decide(const orthogonalizer_options& o, const published_epsi
   const auto [s, l] = std::minmax(rows, cols);
   const bool wanted =
       o.form == iteration_form::gram ||
-      (o.form == iteration_form::automatic && static_cast<double>(l) >= gram_aspect * static_cast<double>(s));
+      (o.form == iteration_form::automatic && static_cast<double>(l) >= gram_aspect_of<B>() * static_cast<double>(s));
   norm_formula norm{.factor = table.norm_factor};
   if (o.guard == norm_guard::as_published) norm = {table.norm_factor, published.norm_added, published.norm_floor};
   return {table, norm, wanted && possible, restarts.value_or(restart_steps{}), compute};

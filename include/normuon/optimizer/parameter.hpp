@@ -23,6 +23,13 @@ struct group {
   group_factors factors;
 
   bool is_matrix_rule() const { return std::holds_alternative<normuon_options>(options); }
+  normuon::weight_rounding weight_rounding() const {
+    return std::visit([](const auto& o) { return o.weight_rounding; }, options);
+  }
+  // Whether weights of such a type have a master in the type of state.
+  bool keeps_master(element_type weight) const {
+    return weight_rounding() == weight_rounding::master && size_of(weight) == 2;
+  }
 
   step_values values(double gradient_scale) const {
     return std::visit(
@@ -115,29 +122,30 @@ constexpr neuron_axis axis_for(neuron_axis axis, index_t rows, index_t cols) {
   return rows >= cols ? neuron_axis::rows : neuron_axis::columns;
 }
 
-// The state of one parameter in one piece of the backend's memory: a counter of steps, M, then v.
+// The state of one parameter in one piece of the backend's memory: a counter of steps, M, v, then the weight's master.
 template <tensor_backend B>
 class parameter_state {
  public:
   using real = typename B::real;
 
   parameter_state() = default;
-  parameter_state(B& b, index_t momentum, index_t second)
-      : memory_(b.allocate(counter_bytes + static_cast<std::size_t>(momentum + second) * sizeof(real))),
+  parameter_state(B& b, index_t momentum, index_t second, index_t master = 0)
+      : memory_(b.allocate(counter_bytes + static_cast<std::size_t>(momentum + second + master) * sizeof(real))),
         momentum_(momentum),
-        second_(second) {}
+        second_(second),
+        master_(master) {}
 
   slot counter() const { return address_of<double>(memory_.data()); }
   real* momentum() const { return address_of<real>(memory_.data() + counter_bytes); }
   real* second() const { return momentum() + momentum_; }
-  index_t momentum_count() const { return momentum_; }
-  index_t second_count() const { return second_; }
+  real* master() const { return second() + second_; }
+  index_t real_count() const { return momentum_ + second_ + master_; }
   std::size_t bytes() const { return memory_.size(); }
 
  private:
   static constexpr std::size_t counter_bytes = 64;  // M starts on a cache line
   typename B::memory memory_;
-  index_t momentum_ = 0, second_ = 0;
+  index_t momentum_ = 0, second_ = 0, master_ = 0;
 };
 
 template <tensor_backend B>
@@ -146,6 +154,7 @@ struct parameter {
   int group = 0;
   bound_matrix weight = {}, gradient = {}, change = {};
   bool frozen = false;
+  bool has_master = false;
   parameter_state<B> state = {};
 
   bool has_gradient() const { return gradient.batch != 0; }

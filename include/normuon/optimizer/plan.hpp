@@ -9,29 +9,11 @@
 #include <string_view>
 #include <vector>
 
-#include "normuon/optimizer/parameter.hpp"
+#include "normuon/optimizer/run.hpp"
 #include "normuon/optimizer/sharing.hpp"
 #include "normuon/report.hpp"
 
 namespace normuon {
-
-// Matrices first to first + count - 1 of the tables: of one group, and for a matrix rule of one shape.
-struct run {
-  int group = 0;
-  int shape = -1;  // index into plan::shapes; -1: an elementwise rule
-  index_t first = 0;
-  index_t count = 0;
-  double cost = 0;
-  int workspace = -1;  // the one that is its own; -1: that of the worker which takes it
-};
-
-// Memory that serves one run of matrices at a time.
-template <tensor_backend B>
-struct workspace {
-  iteration_workspace<B> iteration;
-  typename B::memory U, D;
-  std::size_t bytes = 0;
-};
 
 template <tensor_backend B>
 class plan {
@@ -39,21 +21,21 @@ class plan {
   using real = typename B::real;
 
   plan() = default;
-  // `limit`: bytes of workspace that a run of several matrices may need, 0 for no limit.
+  // `limit`: bytes of workspace that a run of several matrices may need, 0 for no limit. `seed`: of random numbers.
   plan(B& b, const std::vector<group>& groups, const std::vector<parameter<B>>& parameters, std::size_t limit,
-       bool diagnostics) {
+       bool diagnostics, std::uint64_t seed = 0) {
     place_matrices(groups, parameters);
     make_slots(b, groups.size(), parameters);
-    make_tables(b, groups, parameters, diagnostics);
+    make_tables(groups, parameters, seed);
+    make_neuron_vectors(b, diagnostics);
     cut_runs(b, groups, limit);
     if constexpr (has_shared_runs<B>) shared_runs = runs_shared_by(b);
     make_workspaces(b, groups);
   }
 
   std::vector<matrix_plan> shapes;
-  std::vector<std::string_view> paths;  // of shapes, see has_kernel_path
-  std::vector<run> runs;                // the most expensive first, so that workers end together
-  std::size_t shared_runs = 0;          // so many of the first are done by all workers together, one after the other
+  std::vector<run> runs;        // the most expensive first, so that workers end together
+  std::size_t shared_runs = 0;  // so many of the first are done by all workers together, one after the other
 
   // One entry per parameter.
   std::vector<index_t> first, count;  // its matrices in the tables below
@@ -61,8 +43,9 @@ class plan {
   std::vector<outcome> staged_outcome;  // of the step that was staged last: moved, frozen or absent
 
   // One entry per matrix. U and D are of the workspace that serves the run.
-  std::vector<matrix_view> W, change, G, M, V, U, D;
+  std::vector<matrix_view> W, change, G, M, V, U, D, master;
   std::vector<slot> ok, sound, norm, counter;
+  std::vector<random_stream> streams;
   std::vector<real*> v, f, r, q;  // q: row norms of O O^T, for the orthogonality residual
   std::vector<index_t> neurons;   // lengths of f and r
   std::vector<int> shape_of, group_of;
@@ -130,10 +113,10 @@ class plan {
     }
   }
 
-  void make_tables(B& b, const std::vector<group>& groups, const std::vector<parameter<B>>& parameters,
-                   bool diagnostics) {
+  void make_tables(const std::vector<group>& groups, const std::vector<parameter<B>>& parameters, std::uint64_t seed) {
     const std::size_t all = group_of.size();
-    for (auto* table : {&W, &change, &G, &M, &V, &U, &D}) table->resize(all);
+    for (auto* table : {&W, &change, &G, &M, &V, &U, &D, &master}) table->resize(all);
+    streams.resize(all);
     for (auto* table : {&v, &f, &r, &q}) table->resize(all);
     for (auto* table : {&ok, &counter}) table->resize(all);
     neurons.resize(all);
@@ -142,7 +125,7 @@ class plan {
       const parameter<B>& p = parameters[i];
       const group& g = groups[static_cast<std::size_t>(p.group)];
       const index_t m = p.weight.first.rows, n = p.weight.first.cols;
-      const int shape = count[i] != 0 && g.is_matrix_rule() ? shape_for(b, p.group, g, m, n) : -1;
+      const int shape = count[i] != 0 && g.is_matrix_rule() ? shape_for(p.group, g, m, n) : -1;
       for (index_t batch = 0; batch < count[i]; ++batch) {
         const auto k = static_cast<std::size_t>(first[i] + batch);
         ok[k] = parameter_ok[i];
@@ -157,9 +140,10 @@ class plan {
           neurons[k] = neuron_count(axis == neuron_axis::none ? neuron_axis::rows : axis, m, n);
         }
         W[k] = p.weight.one(batch);
+        if (p.has_master) master[k] = row_major(p.state.master() + batch * m * n, m, n);
+        streams[k] = {random_key(seed, p.name), batch * m * n, n};
       }
     }
-    make_neuron_vectors(b, diagnostics);
   }
 
   // f and r of every matrix, and q where it is asked for, in one piece of memory.
@@ -180,7 +164,7 @@ class plan {
   }
 
   // The index of the matrix_plan for m x n matrices of group `id`; made where there is none yet.
-  int shape_for(const B& b, int id, const group& g, index_t m, index_t n) {
+  int shape_for(int id, const group& g, index_t m, index_t n) {
     for (std::size_t i = 0; i < shapes.size(); ++i)
       if (group_of_shape_[i] == id && shapes[i].factors.rows == m && shapes[i].factors.cols == n)
         return static_cast<int>(i);
@@ -195,8 +179,6 @@ class plan {
                          .rows = m,
                          .cols = n}};
     shapes.push_back(p);
-    if constexpr (has_kernel_path<B>) paths.push_back(b.kernel_path(p.iteration.compute));
-    else paths.emplace_back();
     group_of_shape_.push_back(id);
     return static_cast<int>(shapes.size()) - 1;
   }

@@ -101,7 +101,7 @@ class registry {
     bind(name, &parameter<Backend>::change, change_binding, bound_matrix(change));
   }
 
-  // State: "<name>.step", "<name>.momentum" and "<name>.second_moment" of every parameter, or of one. To list it copies
+  // State: "<name>.step", ".momentum", ".second_moment" and ".master" of every parameter, or of one. To list it copies
   // nothing and looks at no device, so a poisoned optimizer lists it too.
   std::vector<listed_tensor> list_state() const {
     std::vector<listed_tensor> all;
@@ -225,9 +225,11 @@ class registry {
         fail(error_code::parameter, "weight of '", name, "': expected memory of its own, got that of '", other.name,
              "'");
     const index_t m = weight.first.rows, n = weight.first.cols, elements = weight.elements();
-    if (const auto* o = std::get_if<normuon_options>(&g.options))
-      p.state = parameter_state<Backend>(backend_, elements, weight.batch * neuron_count(o->neuron_axis, m, n));
-    else p.state = parameter_state<Backend>(backend_, elements, elements);
+    const auto* o = std::get_if<normuon_options>(&g.options);
+    p.has_master = g.keeps_master(weight.first.type);
+    p.state =
+        parameter_state<Backend>(backend_, elements, o ? weight.batch * neuron_count(o->neuron_axis, m, n) : elements,
+                                 p.has_master ? elements : 0);
     parameters_.reserve(parameters_.size() + 1);
     indices_.emplace(std::move(name), parameters_.size());
     parameters_.push_back(std::move(p));
@@ -251,6 +253,10 @@ class registry {
             const bound_matrix& m) {
     parameter<Backend>& p = parameters_[index_of(name)];
     validate_binding(p, as, m);
+    if (member == &parameter<Backend>::weight && group_of(p).keeps_master(m.first.type) != p.has_master)
+      fail(as.code, "weight of '", name, "': expected one ", p.has_master ? "of" : "wider than",
+           " 16 bits, as it was when its master was decided on, got ", name_of(m.first.type));
+    if (as.written && (p.*member).batch != 0 && (p.*member).first.type != m.first.type) planned_ = false;
     p.*member = m;
   }
 

@@ -4,23 +4,42 @@
 
 #include <cmath>
 #include <cstring>
+#include <optional>
 
 #include "normuon/optimizer/plan.hpp"
 
 namespace normuon {
 
-// A copy on the host of the plan's device memory, in the same layout.
+// What the last step left, on the host: what was staged, and a copy of the plan's device memory in the same layout.
 template <tensor_backend B>
 class plan_values {
  public:
   using real = typename B::real;
 
-  plan_values(B& b, const plan<B>& p)
-      : plan_(p), slots_(p.slots_memory.size() / sizeof(double)), reals_(p.reals_memory.size() / sizeof(real)) {
-    b.read(slots_.data(), p.slots_memory.data(), p.slots_memory.size());
-    b.read(reals_.data(), p.reals_memory.data(), p.reals_memory.size());
+  // Only what the host knows itself.
+  plan_values(const B& b, const plan<B>& p)
+      : outcomes(p.staged_outcome),
+        plan_(p),
+        slots_(p.slots_memory.size() / sizeof(double)),
+        reals_(p.reals_memory.size() / sizeof(real)) {
+    for ([[maybe_unused]] const matrix_plan& shape : p.shapes)
+      if constexpr (has_kernel_path<B>) paths.push_back(b.kernel_path(shape.iteration.compute));
+      else paths.emplace_back();
+  }
+  // Reads the rest, which waits for the step.
+  void read(B& b) {
+    b.read(slots_.data(), plan_.slots_memory.data(), plan_.slots_memory.size());
+    b.read(reals_.data(), plan_.reals_memory.data(), plan_.reals_memory.size());
     b.sync();
   }
+  // The same from copies.
+  void take(const std::byte* slots_read, const std::byte* reals_read) {
+    if (!slots_.empty()) std::memcpy(slots_.data(), slots_read, slots_.size() * sizeof(double));
+    if (!reals_.empty()) std::memcpy(reals_.data(), reals_read, reals_.size() * sizeof(real));
+  }
+
+  std::vector<outcome> outcomes;        // as they were staged
+  std::vector<std::string_view> paths;  // of shapes, see has_kernel_path
 
   double at(number x) const { return slots_[distance<double>(x, plan_.slots_memory.data())]; }
   const real* vector_at(const real* vector) const {
@@ -67,7 +86,7 @@ neuron_sums sum_neurons(const Real* r, const Real* f, index_t neurons, index_t e
 // What became of parameter i in the last step.
 template <tensor_backend B>
 outcome outcome_of(const plan<B>& p, const plan_values<B>& values, std::size_t i, bool propagate) {
-  if (p.staged_outcome[i] != outcome::moved) return p.staged_outcome[i];
+  if (values.outcomes[i] != outcome::moved) return values.outcomes[i];
   if (values.at(p.parameter_ok[i]) == 0) return outcome::non_finite_gradient;
   if (propagate) return outcome::moved;
   for (auto k = static_cast<std::size_t>(p.first[i]); k < static_cast<std::size_t>(p.first[i] + p.count[i]); ++k)
@@ -96,7 +115,7 @@ parameter_report report_on(const plan<B>& p, const plan_values<B>& values, const
     report.iteration = {.compute = it.compute,
                         .gram = it.gram,
                         .restarts = it.gram ? it.restarts : restart_steps{},
-                        .path = p.paths[static_cast<std::size_t>(shape)]};
+                        .path = values.paths[static_cast<std::size_t>(shape)]};
   }
   if (report.outcome != outcome::moved && report.outcome != outcome::non_finite_update) return report;
   const double rate = values.at(p.numbers(parameter.group).rate);
@@ -127,6 +146,45 @@ parameter_report report_on(const plan<B>& p, const plan_values<B>& values, const
   }
   return report;
 }
+
+// Values of a step that were asked for and are on their way; a backend without later reads has them at once.
+template <tensor_backend B>
+class requested_values {
+ public:
+  void request(B& b, const plan<B>& p) {
+    values_.reset();
+    values_.emplace(b, p);
+    if constexpr (has_later_reads<B>) {
+      b.read_later(reads_.slots, p.slots_memory.data(), p.slots_memory.size());
+      b.read_later(reads_.reals, p.reals_memory.data(), p.reals_memory.size());
+    } else {
+      values_->read(b);
+    }
+  }
+  void forget() { values_.reset(); }
+
+  // Null where none were asked for, and until the device has come to them.
+  const plan_values<B>* get([[maybe_unused]] B& b) {
+    if (!values_) return nullptr;
+    if constexpr (has_later_reads<B>) {
+      if (!b.is_there(reads_.slots) || !b.is_there(reads_.reals)) return nullptr;
+      values_->take(reads_.slots.data(), reads_.reals.data());
+    }
+    return &*values_;
+  }
+
+ private:
+  struct none {};
+  template <class Backend>
+  struct later_reads : none {};
+  template <has_later_reads Backend>
+  struct later_reads<Backend> {
+    typename Backend::later_read slots, reals;
+  };
+
+  later_reads<B> reads_;
+  std::optional<plan_values<B>> values_;
+};
 
 }  // namespace normuon
 

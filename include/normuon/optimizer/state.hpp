@@ -12,7 +12,7 @@ namespace normuon {
 
 // A tensor of any rank, row-major. State of type float is held exactly.
 struct named_tensor {
-  std::string name;  // "<parameter>.momentum", "<parameter>.second_moment" or "<parameter>.step"
+  std::string name;  // a parameter's, with ".step", ".momentum", ".second_moment" or ".master" behind it
   std::vector<index_t> shape;
   std::vector<double> values;
 };
@@ -31,7 +31,8 @@ struct listed_tensor {
 };
 
 // The tensors that hold the state of `p`.   momentum: the weight's shape; second_moment: one number per neuron (matrix
-// rules; none for Muon) or per element (AdamW);   step: one number. The shapes of a batch begin with its length.
+// rules; none for Muon) or per element (AdamW);   step: one number;   master: the weight's shape, where it has one. The
+// shapes of a batch begin with its length.
 template <tensor_backend B>
 std::vector<listed_tensor> state_tensors(const parameter<B>& p, const group& g) {
   const auto shaped = [&](const char* suffix, std::vector<index_t> shape) {
@@ -45,6 +46,7 @@ std::vector<listed_tensor> state_tensors(const parameter<B>& p, const group& g) 
   if (!g.is_matrix_rule()) tensors.push_back(shaped(".second_moment", {m, n}));
   else if (const neuron_axis axis = std::get<normuon_options>(g.options).neuron_axis; axis != neuron_axis::none)
     tensors.push_back(shaped(".second_moment", {neuron_count(axis, m, n)}));
+  if (p.has_master) tensors.push_back(shaped(".master", {m, n}));
   return tensors;
 }
 
@@ -77,14 +79,16 @@ std::vector<named_tensor> read_state(B& b, const parameter<B>& p, const std::vec
   using real = typename B::real;
   std::vector<named_tensor> tensors;
   for (const listed_tensor& t : listed) tensors.push_back({t.name, t.shape, std::vector<double>(t.count())});
-  std::vector<real> momentum(static_cast<std::size_t>(p.state.momentum_count()));
-  std::vector<real> second(static_cast<std::size_t>(p.state.second_count()));
+  std::vector<real> reals(static_cast<std::size_t>(p.state.real_count()));
   b.read(tensors[0].values.data(), p.state.counter(), sizeof(double));
-  b.read(momentum.data(), p.state.momentum(), momentum.size() * sizeof(real));
-  b.read(second.data(), p.state.second(), second.size() * sizeof(real));
+  b.read(reals.data(), p.state.momentum(), reals.size() * sizeof(real));
   b.sync();
-  std::copy(momentum.begin(), momentum.end(), tensors[1].values.begin());
-  if (tensors.size() > 2) std::copy(second.begin(), second.end(), tensors[2].values.begin());
+  auto next = reals.begin();
+  for (std::size_t i = 1; i < tensors.size(); ++i) {
+    const auto end = next + static_cast<std::ptrdiff_t>(tensors[i].values.size());
+    std::copy(next, end, tensors[i].values.begin());
+    next = end;
+  }
   return tensors;
 }
 
@@ -92,7 +96,7 @@ std::vector<named_tensor> read_state(B& b, const parameter<B>& p, const std::vec
 template <class Real>
 struct staged_state {
   double step = 0;
-  std::vector<Real> momentum, second;
+  std::vector<Real> reals;  // all others, as they lie in parameter_state
 };
 
 // Checks `given`, the tensors of `p` in the order of state_tensors. Writes nothing.
@@ -102,18 +106,13 @@ staged_state<typename B::real> stage_state(const std::vector<listed_tensor>& exp
   using real = typename B::real;
   staged_state<real> staged;
   for (std::size_t i = 0; i < expected.size(); ++i) validate_state(expected[i], *given[i]);
-  const auto narrowed = [&](std::size_t i) {
-    std::vector<real> values;
+  staged.step = given[0]->values[0];
+  for (std::size_t i = 1; i < expected.size(); ++i)
     for (const double x : given[i]->values) {
-      values.push_back(static_cast<real>(x));
-      if (is_finite(x) && !is_finite(values.back()))
+      staged.reals.push_back(static_cast<real>(x));
+      if (is_finite(x) && !is_finite(staged.reals.back()))
         fail(error_code::state, "state '", expected[i].name, "': ", x, " is out of range");
     }
-    return values;
-  };
-  staged.step = given[0]->values[0];
-  staged.momentum = narrowed(1);
-  if (expected.size() > 2) staged.second = narrowed(2);
   return staged;
 }
 
@@ -121,8 +120,7 @@ template <tensor_backend B>
 void write_state(B& b, const parameter<B>& p, const staged_state<typename B::real>& staged) {
   using real = typename B::real;
   b.write(p.state.counter(), &staged.step, sizeof(double));
-  b.write(p.state.momentum(), staged.momentum.data(), staged.momentum.size() * sizeof(real));
-  b.write(p.state.second(), staged.second.data(), staged.second.size() * sizeof(real));
+  b.write(p.state.momentum(), staged.reals.data(), staged.reals.size() * sizeof(real));
   b.sync();
 }
 

@@ -91,6 +91,17 @@ class stepper {
   const group& group_of(const run& a) const { return groups_[static_cast<std::size_t>(a.group)]; }
   views out(const run& a) const { return of(settings_.write == write_form::weight ? p_.W : p_.change, a); }
 
+  // What the group of a run says of weights of 16 bits, where there are any.
+  normuon::low_bits low_bits(const run& a) const {
+    const views written = out(a), masters = of(p_.master, a);
+    const auto any = [](views table, auto&& is) { return std::any_of(table.begin(), table.end(), is); };
+    if (any(masters, [](const matrix_view& v) { return v.data != nullptr; })) return {.masters = masters};
+    if (group_of(a).weight_rounding() != weight_rounding::stochastic ||
+        !any(written, [](const matrix_view& v) { return size_of(v.type) == 2; }))
+      return {};
+    return {.streams = of(p_.streams, a), .steps = of(p_.counter, a)};
+  }
+
   // False where the host knows that no matrix of the run moves. A recorded step has to take all of them.
   bool may_move(const run& a) const {
     if (has_capture<B>) return true;
@@ -102,13 +113,13 @@ class stepper {
   void move_elements(B& b, const run& a) {
     const auto& o = std::get<adamw_options>(group_of(a).options);
     adamw_rule<B>::apply(b, o, out(a), of(p_.W, a), of(p_.M, a), of(p_.V, a), of(p_.G, a), of(p_.counter, a),
-                         of(p_.norm, a), p_.numbers(a.group), {o.decay, settings_.write}, of(p_.ok, a));
+                         of(p_.norm, a), p_.numbers(a.group), {o.decay, settings_.write}, of(p_.ok, a), low_bits(a));
   }
 
   // All flags of the run are 0, so nothing is read, and zeros are written where changes go.
   void write_no_change(B& b, const run& a) {
     const step_numbers k = p_.numbers(a.group);
-    b.apply(out(a), of(p_.W, a), of(p_.W, a), k.rate, k.decay, {.write = write_form::change}, of(p_.ok, a));
+    b.apply(out(a), of(p_.W, a), of(p_.W, a), k.rate, k.decay, {.write = write_form::change}, of(p_.ok, a), {});
   }
 
   void move_matrices(B& b, workspace<B>& w, const run& a) {
@@ -128,7 +139,7 @@ class stepper {
                .work = &w.iteration};
     rule::advance(b, o, of(p_.M, a), of(p_.U, a), of(p_.G, a), k, of(p_.ok, a));
     rule::direct_and_apply(b, shape, s, out(a), of(p_.W, a), of(p_.D, a), of(p_.U, a), k, {o.decay, settings_.write},
-                           of(p_.ok, a));
+                           of(p_.ok, a), low_bits(a));
     if (settings_.diagnostics) {
       gram(b, w.iteration.A, w.iteration.X);
       b.mean_squares(of(p_.q, a, std::min(shape.factors.rows, shape.factors.cols)), w.iteration.A, side::rows);

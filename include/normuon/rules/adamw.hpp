@@ -15,6 +15,7 @@ struct adamw_options {
   double epsilon = 1e-8;        // >= 0, added after the bias correction of v
   double weight_decay = 0.01;   // >= 0; what is decayed is learning_rate * weight_decay
   decay_form decay = decay_form::decoupled;
+  normuon::weight_rounding weight_rounding = weight_rounding::stochastic;  // of weights of 16 bits
 };
 
 // Throws where a number is out of the range stated above.
@@ -31,9 +32,9 @@ template <tensor_backend B>
 struct adamw_rule {
   // m <- b1 m + (1-b1) g;  v <- b2 v + (1-b2) g^2;  W <- W - lr wd W - lr m^ / (sqrt(v^) + eps), hats: bias-corrected
   static void apply(B& b, const adamw_options& o, views out, views W, views M, views V, views G, slots counters,
-                    slots norms, const step_numbers& k, const update_formula& u, flags ok) {
+                    slots norms, const step_numbers& k, const update_formula& u, flags ok, const low_bits& low = {}) {
     const adamw_numbers numbers{k.keep, k.beta2, k.gradient_scale, k.rate, k.decay};
-    b.adamw(out, W, M, V, G, counters, numbers, o.epsilon, u, norms, ok);
+    b.adamw(out, W, M, V, G, counters, numbers, o.epsilon, u, norms, ok, low);
   }
 };
 

@@ -17,7 +17,8 @@ struct muon_options {
   orthogonalizer_options orthogonalizer = {};
   update_scale scale = update_scale::sqrt_max_1_ratio;
   decay_form decay = decay_form::decoupled;
-  published_epsilons published = {.norm_added = 1e-7};  // used by norm_guard::as_published
+  published_epsilons published = {.norm_added = 1e-7};                     // used by norm_guard::as_published
+  normuon::weight_rounding weight_rounding = weight_rounding::stochastic;  // of weights of 16 bits
 
   static constexpr muon_options jordan() { return {}; }  // KellerJordan/Muon, muon.py
 
@@ -44,7 +45,8 @@ struct muon_options {
             .neuron_axis = neuron_axis::none,
             .scale = scale,
             .decay = decay,
-            .published = published};
+            .published = published,
+            .weight_rounding = weight_rounding};
   }
 };
 

@@ -24,6 +24,7 @@ struct normuon_options {
   update_scale scale = update_scale::rms_02;  // the two that don't look at a norm are meant for neuron_axis::none
   decay_form decay = decay_form::decoupled;
   published_epsilons published = {};  // used by orthogonalizer.guard = norm_guard::as_published
+  normuon::weight_rounding weight_rounding = weight_rounding::stochastic;  // of weights of 16 bits
 
   static constexpr normuon_options paper() { return {}; }  // Algorithm 1; no public code
 
@@ -102,15 +103,16 @@ struct normuon_rule {
   }
 
   // Where the weight is.   W <- W - lr wd W - lr D, or that less W into `out`.
-  static void apply(B& b, views out, views W, views D, const step_numbers& k, const update_formula& u, flags obeyed) {
-    b.apply(out, W, D, k.rate, k.decay, u, obeyed);
+  static void apply(B& b, views out, views W, views D, const step_numbers& k, const update_formula& u, flags obeyed,
+                    const low_bits& low = {}) {
+    b.apply(out, W, D, k.rate, k.decay, u, obeyed, low);
   }
 
   // direct and apply where the weight is whole and here: D need not be stored.
   static void direct_and_apply(B& b, const matrix_plan& p, owner<B>& s, views out, views W, views D, views U,
-                               const step_numbers& k, const update_formula& u, flags ok) {
+                               const step_numbers& k, const update_formula& u, flags ok, const low_bits& low = {}) {
     normalise(b, p, s, U, k, ok);
-    neuron_step(b, out, W, D, s.f, s.work->X, p.neurons(), k.rate, k.decay, u, s.obeyed(ok));
+    neuron_step(b, out, W, D, s.f, s.work->X, p.neurons(), k.rate, k.decay, u, s.obeyed(ok), low);
   }
 
  private:

@@ -11,6 +11,7 @@
 #include "normuon/testing/conformance/door_laws.hpp"
 #include "normuon/testing/conformance/element_laws.hpp"
 #include "normuon/testing/conformance/iteration_laws.hpp"
+#include "normuon/testing/conformance/low_bit_laws.hpp"
 #include "normuon/testing/conformance/memory_laws.hpp"
 #include "normuon/testing/conformance/neuron_laws.hpp"
 
@@ -27,6 +28,9 @@ void check_backend(Make make) {
   SUBCASE("bytes make a round trip") { bytes_make_a_round_trip(b); }
   SUBCASE("count adds one") { count_adds_one(b); }
   SUBCASE("each task is done once") { each_task_is_done_once(b); }
+  if constexpr (has_later_reads<decltype(b)>) {
+    SUBCASE("a later read holds what was there") { a_later_read_holds_what_was_there(b); }
+  }
   if constexpr (has_capture<decltype(b)>) {
     SUBCASE("a recorded task replays with new numbers and tables") {
       a_recorded_task_replays_with_new_numbers_and_tables(b);
@@ -43,6 +47,11 @@ void check_backend(Make make) {
   SUBCASE("apply changes nothing where a flag protects") { apply_changes_nothing_where_a_flag_protects(b); }
   SUBCASE("adamw is the formula") { adamw_is_the_formula(b); }
   SUBCASE("adamw changes nothing where a flag protects") { adamw_changes_nothing_where_a_flag_protects(b); }
+
+  SUBCASE("apply rounds by the numbers of streams") { apply_rounds_by_the_numbers_of_streams(b); }
+  SUBCASE("apply moves masters") { apply_moves_masters(b); }
+  SUBCASE("adamw keeps low bits as apply does") { adamw_keeps_low_bits_as_apply_does(b); }
+  SUBCASE("a neuron step keeps low bits as its parts do") { a_neuron_step_keeps_low_bits_as_its_parts_do(b); }
 
   SUBCASE("load divides by the norm") { load_divides_by_the_norm(b); }
   SUBCASE("load rounds once") { load_rounds_once(b); }

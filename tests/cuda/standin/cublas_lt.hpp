@@ -67,7 +67,8 @@ std::size_t workspace_of(algorithm a, const product& p);
 bool strides_aligned(algorithm a, const product& p);
 algorithm decoded(const cublasLtMatmulAlgo_t& algo, const product& p);  // refuses what no heuristic has returned
 void set_default_algorithms();
-algorithm best_algorithm(const product& p);  // with default preferences
+double time_of(algorithm a, const product& p);  // milliseconds, see set_time
+algorithm best_algorithm(const product& p);     // with default preferences
 
 // Computes the product in plain loops, in memory that is open.
 struct product_data {

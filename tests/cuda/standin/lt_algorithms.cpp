@@ -1,6 +1,7 @@
 // Entry points of cuBLASLt: the heuristic and the algorithms that it returns. An algorithm is known by a mark in its 64
 // bytes, which also hold the types that it was made for.
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "cublas_lt.hpp"
@@ -20,6 +21,14 @@ std::vector<algorithm> default_algorithms() {
 std::vector<algorithm>& offered() {
   static std::vector<algorithm> order = default_algorithms();
   return order;
+}
+
+struct time_taken {
+  double each = 0, per_thousand = 0;  // milliseconds
+};
+std::array<time_taken, 6>& times() {
+  static std::array<time_taken, 6> all;
+  return all;
 }
 
 // Types are part of an algorithm: "CUBLAS_STATUS_INVALID_VALUE if matrix layout descriptors or operation descriptor
@@ -78,7 +87,20 @@ void set_algorithms(std::vector<algorithm> best_first) {
   offered() = std::move(best_first);
 }
 
-void set_default_algorithms() { offered() = default_algorithms(); }
+void set_default_algorithms() {
+  offered() = default_algorithms();
+  times() = {};
+}
+
+void set_time(algorithm a, double milliseconds_each, double milliseconds_per_thousand) {
+  const std::lock_guard guard(lock());
+  times()[static_cast<std::size_t>(a)] = {milliseconds_each, milliseconds_per_thousand};
+}
+
+double time_of(algorithm a, const product& p) {
+  const time_taken& t = times()[static_cast<std::size_t>(a)];
+  return t.each + t.per_thousand * static_cast<double>(p.m * p.n * p.k * p.batch) / 1000;
+}
 
 const algorithm_traits& traits_of(algorithm a) {
   static constexpr algorithm_traits all[] = {

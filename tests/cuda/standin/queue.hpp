@@ -54,8 +54,9 @@ task make_task(std::function<void()> run);
 void enqueue(stream_state& stream, task run);
 work_ptr append(stream_state& stream, task run, std::vector<work_ptr> after = {});  // outside a capture
 
-void run_until(const work_ptr& target);  // the host waits; null: for nothing
-void run_some();                         // one piece at least, if any can run
+void let_time_pass(double milliseconds);  // on the clock of events, for the work that runs
+void run_until(const work_ptr& target);   // the host waits; null: for nothing
+void run_some();                          // one piece at least, if any can run
 
 void forget_queue();
 

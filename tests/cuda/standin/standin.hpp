@@ -80,6 +80,10 @@ enum class algorithm {
 // Which are offered, best first. At first: split_k_in_place, split_k, unusable, aligned, workspace, plain.
 void set_algorithms(std::vector<algorithm> best_first);
 
+// What a product by an algorithm takes, besides what it does, on the clock of events: so long each, and so long for a
+// thousand multiply-adds. Nothing at first.
+void set_time(algorithm a, double milliseconds_each, double milliseconds_per_thousand = 0);
+
 }  // namespace standin
 
 #endif

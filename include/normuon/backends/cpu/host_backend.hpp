@@ -180,29 +180,32 @@ class basic_host_backend {
     });
   }
 
-  void apply(views out, views W, views D, number rate, number decay, const update_formula& formula, flags ok) {
+  void apply(views out, views W, views D, number rate, number decay, const update_formula& formula, flags ok,
+             const low_bits& low = {}) {
     for_each_written(out, formula, ok, [&](std::size_t i, const band& b) {
-      normuon::apply(part(out[i], b), part(W[i], b), part(D[i], b), as_real(rate), as_real(decay), formula);
+      normuon::apply(part(out[i], b), part(W[i], b), part(D[i], b), as_real(rate), as_real(decay), formula,
+                     weight_access<Real>(low, i, b));
     });
   }
 
   void neuron_step(views out, views W, vectors<Real> f, const operand& X, side neurons, number rate, number decay,
-                   const update_formula& formula, flags ok) {
+                   const update_formula& formula, flags ok, const low_bits& low = {}) {
     for_each_written(out, formula, ok, [&](std::size_t i, const band& b) {
       chunk<Real> w_buffer, result;
+      const weight_access<Real> weights(low, i, {0, W[i].rows});
       const line_order order = line_order::of_rows(W[i]);
       const Real r = as_real(rate), c = as_real(decay);
       for_each_scaled_chunk(W[i], f.data[i], X, i, neurons, b,
                             [&](index_t row, index_t first, index_t n, const Real* d) {
-                              const Real* w = normuon::read<Real>({W[i], order, row, first, n}, w_buffer);
+                              const Real* w = weights.read({W[i], order, row, first, n}, w_buffer);
                               for (index_t k = 0; k < n; ++k) result[k] = updated(w[k], d[k], r, c, formula);
-                              normuon::write<Real>({out[i], order, row, first, n}, result);
+                              weights.write({out[i], order, row, first, n}, result);
                             });
     });
   }
 
   void adamw(views out, views W, views M, views V, views G, slots counters, const adamw_numbers& k, double epsilon,
-             const update_formula& formula, slots norms, flags ok) {
+             const update_formula& formula, slots norms, flags ok, const low_bits& low = {}) {
     write_zeros_where_held(out, formula, ok);
     for (std::size_t i = 0; i < out.size(); ++i) {
       if (!goes(ok, i)) continue;
@@ -217,7 +220,7 @@ class basic_host_backend {
                                   .decay = as_real(k.decay)};
       *norms[i] = std::sqrt(sum_over_bands(lanes_, W[i].rows, [&](const band& b) {
         return normuon::adamw(part(out[i], b), part(W[i], b), part(M[i], b), part(V[i], b), part(G[i], b), step,
-                              formula);
+                              formula, weight_access<Real>(low, i, b));
       }));
     }
   }

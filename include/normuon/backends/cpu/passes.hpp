@@ -10,7 +10,7 @@
 #endif
 
 #include "normuon/backend.hpp"
-#include "normuon/backends/cpu/lines.hpp"
+#include "normuon/backends/cpu/weights.hpp"
 
 namespace normuon {
 
@@ -63,14 +63,14 @@ void momentum(const matrix_view& M, const matrix_view& U, const matrix_view& G, 
 // out <- the step along D from W, or its change
 template <class Real>
 void apply(const matrix_view& out, const matrix_view& W, const matrix_view& D, Real rate, Real decay,
-           const update_formula& formula) {
+           const update_formula& formula, const weight_access<Real>& weights) {
   chunk<Real> w_buffer, d_buffer, result;
   const line_order order = line_order::as_stored(W);
   for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
-    const Real* w = read<Real>({W, order, line, first, n}, w_buffer);
+    const Real* w = weights.read({W, order, line, first, n}, w_buffer);
     const Real* d = read<Real>({D, order, line, first, n}, d_buffer);
     for (index_t k = 0; k < n; ++k) result[k] = updated(w[k], d[k], rate, decay, formula);
-    write<Real>({out, order, line, first, n}, result);
+    weights.write({out, order, line, first, n}, result);
   });
 }
 
@@ -110,12 +110,13 @@ struct adamw_step {
 // One AdamW step of a matrix; returns the sum of the squares of its direction.
 template <class Real>
 double adamw(const matrix_view& out, const matrix_view& W, const matrix_view& M, const matrix_view& V,
-             const matrix_view& G, const adamw_step<Real>& s, const update_formula& formula) {
+             const matrix_view& G, const adamw_step<Real>& s, const update_formula& formula,
+             const weight_access<Real>& weights) {
   chunk<Real> w_buffer, m_buffer, v_buffer, g_buffer, new_w, new_m, new_v, d;
   ordered_sum squares;
   const line_order order = line_order::as_stored(W);
   for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
-    const Real* w = read<Real>({W, order, line, first, n}, w_buffer);
+    const Real* w = weights.read({W, order, line, first, n}, w_buffer);
     const Real* m = read<Real>({M, order, line, first, n}, m_buffer);
     const Real* v = read<Real>({V, order, line, first, n}, v_buffer);
     const Real* g = read<Real>({G, order, line, first, n}, g_buffer);
@@ -130,7 +131,7 @@ double adamw(const matrix_view& out, const matrix_view& W, const matrix_view& M,
     }
     write<Real>({M, order, line, first, n}, new_m);
     write<Real>({V, order, line, first, n}, new_v);
-    write<Real>({out, order, line, first, n}, new_w);
+    weights.write({out, order, line, first, n}, new_w);
     squares.add_squares(d, n);
   });
   return squares.value();

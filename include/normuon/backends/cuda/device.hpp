@@ -13,8 +13,10 @@
 namespace normuon {
 
 struct cublas_options {
-  int device = -1;                     // -1: the one that is current when the backend is made
-  std::optional<cudaStream_t> stream;  // borrowed: it must outlive the backend and what it made; none: one of its own
+  int device = -1;  // -1: the one that is current when the backend is made
+  std::optional<cudaStream_t> stream =
+      {};  // borrowed: it must outlive the backend and what it made; none: one of its own
+  product_options products = {};
 };
 
 class cuda_device {
@@ -25,7 +27,7 @@ class cuda_device {
         own_stream_(options.stream ? cuda_stream() : make_stream()),
         stream_(options.stream ? *options.stream : own_stream_.get()),
         capture_stream_(make_stream()),
-        products_(workspace_bytes(id_)),
+        products_(workspace_bytes(id_), options.products, stream_),
         ring_(ring_buffers) {
     ring_.reserve(ring_bytes);
     scope_.reset();

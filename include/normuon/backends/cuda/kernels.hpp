@@ -45,6 +45,14 @@ struct operand_view {
   friend constexpr bool operator==(const operand_view&, const operand_view&) = default;
 };
 
+struct low_bits_tables {
+  table<random_stream> streams;
+  table<slot> steps;
+  table<matrix_view> masters;
+
+  constexpr bool empty() const { return streams.empty() && masters.empty(); }
+};
+
 // The operations of the concept, with their names and arguments there.
 struct finite_operation {
   run_of_work work;
@@ -70,6 +78,7 @@ struct apply_operation {
   table<matrix_view> out, W, D;
   number rate, decay;
   update_formula formula;
+  low_bits_tables low;
 };
 struct adamw_operation {
   run_of_work work;
@@ -78,6 +87,7 @@ struct adamw_operation {
   adamw_numbers numbers;
   double epsilon;
   update_formula formula;
+  low_bits_tables low;
 };
 struct load_operation {
   run_of_work work;
@@ -114,11 +124,17 @@ struct neuron_step_operation {
   side neurons;
   number rate, decay;
   update_formula formula;
+  low_bits_tables low;
 };
 struct identity_operation {
   run_of_work work;
   operand_view P;
   double x;
+};
+// The upper triangle of square matrices <- the mirror of the lower one.
+struct mirror_operation {
+  run_of_work work;
+  operand_view P;
 };
 
 constexpr index_t blocks_for(index_t elements, index_t each) {
@@ -158,6 +174,7 @@ void launch_operation(const factors_operation&, cudaStream_t);
 void launch_operation(const store_operation&, cudaStream_t);
 void launch_operation(const neuron_step_operation&, cudaStream_t);
 void launch_operation(const identity_operation&, cudaStream_t);
+void launch_operation(const mirror_operation&, cudaStream_t);
 
 }  // namespace normuon
 

@@ -1,32 +1,32 @@
-// Products of operands by cuBLASLt: one call for all matrices of a run. Operands are row-major and cuBLASLt thinks in
-// columns, so what it is asked for is the transposed product, with the operands changed over and nothing transposed.
+// Products of operands by cuBLASLt, one call for all matrices of a run, and what is chosen for each: the algorithm, and
+// of symmetric ones the form.
 #ifndef NORMUON_BACKENDS_CUDA_PRODUCTS_HPP
 #define NORMUON_BACKENDS_CUDA_PRODUCTS_HPP
 
-#include <array>
-#include <compare>
-#include <map>
+#include <set>
 
-#include "normuon/backends/cuda/kernels.hpp"
-#include "normuon/backends/cuda/resources.hpp"
+#include "normuon/backends/cuda/choices.hpp"
+#include "normuon/backends/cuda/product_plan.hpp"
+#include "normuon/backends/cuda/timing.hpp"
+#include "normuon/backends/cuda/triangle.hpp"
 
 namespace normuon {
 
-// Y (m x n) of depth k for all of a run, by the strides between rows; B lies as n x k where `transpose` is true.
-struct product_shape_key {
-  index_t m, n, k, count, leading_a, leading_b, leading_y;
-  compute_type compute;
-  element_type type;
-  bool transpose, in_place;
-  auto operator<=>(const product_shape_key&) const = default;
-};
+// By which of its algorithms cuBLASLt makes a product: the first that it suggests, or the fastest of them on this
+// device.
+enum class algorithm_choice { first, timed };
 
-// What is decided once for a product: how it is described to the library, and the algorithm.
-struct product_plan {
-  matmul_desc desc;
-  matrix_layout first, second, result;
-  cublasLtMatmulAlgo_t algorithm = {};
-  product_shape_key key = {};
+// How X X^T and polynomials of it, which are symmetric, are computed: whole, or as a block triangle and its mirror; or
+// in the form that is the fastest on this device.
+enum class symmetric_form { whole, triangle, timed };
+
+struct product_options {
+  algorithm_choice algorithms = algorithm_choice::first;
+  symmetric_form symmetric = symmetric_form::whole;
+  index_t least_block = 256;  // rows of the smallest blocks of a triangle; matrices of fewer than two are whole
+  std::filesystem::path choices_file = {};  // where what was timed is kept from run to run; none: nowhere
+
+  bool anything_timed() const { return algorithms == algorithm_choice::timed || symmetric == symmetric_form::timed; }
 };
 
 // Y <- alpha A B + beta C, with B^T where `transpose` is true.
@@ -36,148 +36,211 @@ struct product_operation {
   const product_plan* plan;
 };
 
+// A symmetric Y as a block triangle: calls with the places, in elements, where their first products begin.
+struct symmetric_plan {
+  struct call {
+    const product_plan* plan;
+    index_t a, b, y;
+  };
+  std::vector<call> calls;  // none: as a whole product
+};
+
+// The lower triangle of Y <- alpha A B^T + beta C, which is symmetric; the rest is left to a mirror_operation.
+struct symmetric_operation {
+  operand_view Y, A, B, C;
+  double alpha, beta;
+  const symmetric_plan* plan;
+};
+
 class cublas_lt_products {
  public:
-  // The library may use `workspace_bytes` of memory that is owned here, so one product runs at a time.
-  explicit cublas_lt_products(std::size_t workspace_bytes)
-      : handle_(make_cublas_lt()), workspace_(make_device_memory(workspace_bytes)), workspace_bytes_(workspace_bytes) {}
+  // On the current device. The library may use `workspace_bytes` of memory that is owned here, so one product runs at a
+  // time. What is timed is timed in `stream`, behind all that is there.
+  cublas_lt_products(std::size_t workspace_bytes, const product_options& options, cudaStream_t stream)
+      : options_(options),
+        stream_(stream),
+        handle_(make_cublas_lt()),
+        workspace_(make_device_memory(workspace_bytes)),
+        workspace_bytes_(workspace_bytes) {
+    if (options.anything_timed()) choices_.emplace(this_device(), options.choices_file);
+  }
 
   // The plan of a product; made, and its algorithm chosen, where there is none yet.
   const product_plan& plan_for(const operand_view& Y, const operand_view& A, const operand_view& B,
                                compute_type compute, bool transpose, bool in_place) {
-    const product_shape_key key{Y.rows,    Y.cols,  A.cols, Y.count,   A.leading, B.leading,
-                                Y.leading, compute, Y.type, transpose, in_place};
-    const auto found = plans_.find(key);
-    if (found != plans_.end()) return found->second;
-    product_plan plan = make_plan(key);  // nothing is kept of one that fails
-    return plans_.emplace(key, std::move(plan)).first->second;
-  }
-
-  void run(const product_operation& o, cudaStream_t stream) const {
-    const product_plan& p = *o.plan;
-    const float narrow[] = {static_cast<float>(o.alpha), static_cast<float>(o.beta)};
-    const double wide[] = {o.alpha, o.beta};
-    const bool is_double = p.key.type == element_type::float64;
-    const void* const alpha = is_double ? static_cast<const void*>(wide) : narrow;
-    const void* const beta = is_double ? static_cast<const void*>(wide + 1) : narrow + 1;
-    check(cublasLtMatmul(handle_.get(), p.desc.get(), alpha, o.B.data, p.first.get(), o.A.data, p.second.get(), beta,
-                         o.C.data, p.result.get(), o.Y.data, p.result.get(), &p.algorithm, workspace_.get(),
-                         workspace_bytes_, stream),
-          "cublasLtMatmul of ", text(p.key));
-  }
-
- private:
-  static constexpr int considered = 8;  // algorithms, best first
-
-  static cudaDataType_t data_type(element_type type) {
-    switch (type) {
-      case element_type::float64: return CUDA_R_64F;
-      case element_type::float32: return CUDA_R_32F;
-      case element_type::bfloat16: return CUDA_R_16BF;
-      case element_type::float16: break;
-    }
-    return CUDA_R_16F;
-  }
-
-  static cublasComputeType_t sums_of(compute_type compute) {
-    if (compute == compute_type::float64) return CUBLAS_COMPUTE_64F;
-    return compute == compute_type::tensor_float32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
-  }
-
-  static std::string text(const product_shape_key& k) {
-    std::ostringstream s;
-    s.imbue(std::locale::classic());
-    s << k.count << " products " << k.m << " x " << k.n << " of depth " << k.k << " in " << name_of(k.compute);
-    return s.str();
-  }
-
-  template <class T>
-  static void set(matmul_desc& desc, cublasLtMatmulDescAttributes_t attribute, const T& value) {
-    check(cublasLtMatmulDescSetAttribute(desc.get(), attribute, &value, sizeof value),
-          "cublasLtMatmulDescSetAttribute");
-  }
-  template <class T>
-  static void set(matrix_layout& layout, cublasLtMatrixLayoutAttribute_t attribute, const T& value) {
-    check(cublasLtMatrixLayoutSetAttribute(layout.get(), attribute, &value, sizeof value),
-          "cublasLtMatrixLayoutSetAttribute");
-  }
-  template <class T>
-  static void set(matmul_preference& preference, cublasLtMatmulPreferenceAttributes_t attribute, const T& value) {
-    check(cublasLtMatmulPreferenceSetAttribute(preference.get(), attribute, &value, sizeof value),
-          "cublasLtMatmulPreferenceSetAttribute");
-  }
-
-  // A run of row-major rows x cols matrices as column-major ones.
-  static matrix_layout layout(element_type type, index_t rows, index_t cols, index_t leading, index_t count) {
-    cublasLtMatrixLayout_t made = nullptr;
-    check(cublasLtMatrixLayoutCreate(&made, data_type(type), static_cast<std::uint64_t>(cols),
-                                     static_cast<std::uint64_t>(rows), leading),
-          "cublasLtMatrixLayoutCreate of ", rows, " x ", cols);
-    matrix_layout result(made);
-    set(result, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, static_cast<std::int32_t>(count));
-    set(result, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, static_cast<std::int64_t>(rows * leading));
-    return result;
-  }
-
-  product_plan make_plan(const product_shape_key& k) const {
-    product_plan plan;
-    const bool is_double = k.type == element_type::float64;
-    cublasLtMatmulDesc_t desc = nullptr;
-    check(cublasLtMatmulDescCreate(&desc, sums_of(k.compute), is_double ? CUDA_R_64F : CUDA_R_32F),
-          "cublasLtMatmulDescCreate");
-    plan.desc = matmul_desc(desc);
-    set(plan.desc, CUBLASLT_MATMUL_DESC_TRANSA, k.transpose ? CUBLAS_OP_T : CUBLAS_OP_N);
-    set(plan.desc, CUBLASLT_MATMUL_DESC_TRANSB, CUBLAS_OP_N);
-    plan.first =
-        k.transpose ? layout(k.type, k.n, k.k, k.leading_b, k.count) : layout(k.type, k.k, k.n, k.leading_b, k.count);
-    plan.second = layout(k.type, k.m, k.k, k.leading_a, k.count);
-    plan.result = layout(k.type, k.m, k.n, k.leading_y, k.count);
-    plan.key = k;
-    choose_algorithm(plan);
+    const product_plan& plan = plan_for(key_of(Y, A, B, compute, transpose, in_place));
+    if (choices_) choices_->use(plan.key.whole_text());
     return plan;
   }
 
-  // The best by the library's own estimate that does not split the depth of a sum among blocks, so that a product has
-  // the same bits whenever it is made.
-  void choose_algorithm(product_plan& plan) const {
-    cublasLtMatmulPreference_t made = nullptr;
-    check(cublasLtMatmulPreferenceCreate(&made), "cublasLtMatmulPreferenceCreate");
-    matmul_preference preference(made);
-    set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<std::uint64_t>(workspace_bytes_));
-    set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, std::uint32_t{CUBLASLT_REDUCTION_SCHEME_NONE});
-    for (const auto attribute :
-         {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-          CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
-      set(preference, attribute, std::uint32_t{16});
-    std::array<cublasLtMatmulHeuristicResult_t, considered> results = {};
-    int found = 0;
-    check(cublasLtMatmulAlgoGetHeuristic(handle_.get(), plan.desc.get(), plan.first.get(), plan.second.get(),
-                                         plan.result.get(), plan.result.get(), preference.get(), considered,
-                                         results.data(), &found),
-          "cublasLtMatmulAlgoGetHeuristic of ", text(plan.key));
-    for (int i = 0; i < found; ++i) {
-      const auto& result = results[static_cast<std::size_t>(i)];
-      if (result.state != CUBLAS_STATUS_SUCCESS || splits(result.algo)) continue;
-      plan.algorithm = result.algo;
-      return;
+  // The plan of a symmetric Y <- A B, or A B^T where `transpose` is true; none where it is computed whole.
+  const symmetric_plan* symmetric_plan_for(const operand_view& Y, const operand_view& A, const operand_view& B,
+                                           compute_type compute, bool transpose) {
+    if (options_.symmetric == symmetric_form::whole || Y.count == 0) return nullptr;
+    const product_shape_key key = key_of(Y, A, B, compute, transpose, false);
+    auto found = symmetric_plans_.find(key);
+    if (found == symmetric_plans_.end()) {
+      found = symmetric_plans_.emplace(key, chosen_form(key)).first;
+      if (choices_) {
+        choices_->use(symmetric_text(key));
+        for (const symmetric_plan::call& c : found->second.calls) choices_->use(c.plan->key.whole_text());
+      }
     }
-    fail(error_code::device, "cublasLtMatmulAlgoGetHeuristic of ", text(plan.key), ": ", found,
-         " algorithms, none without split-K");
+    return found->second.calls.empty() ? nullptr : &found->second;
   }
 
-  static bool splits(const cublasLtMatmulAlgo_t& algorithm) {
-    std::int32_t parts = 1;
-    std::size_t written = 0;
-    check(cublasLtMatmulAlgoConfigGetAttribute(&algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts, sizeof parts,
-                                               &written),
-          "cublasLtMatmulAlgoConfigGetAttribute");
-    return parts > 1;
+  void run(const product_operation& o, cudaStream_t stream) const {
+    multiply(*o.plan, o.Y.data, o.alpha, o.A.data, o.B.data, o.beta, o.C.data, stream);
+  }
+  void run(const symmetric_operation& o, cudaStream_t stream) const {
+    run(*o.plan, o.Y.type, o.Y.data, o.alpha, o.A.data, o.B.data, o.beta, o.C.data, stream);
   }
 
+  // What makes products in a type, with a hash of all that was chosen by timing until now. Lives as long as this.
+  std::string_view path(compute_type compute) {
+    std::string name = "cublasLt " + std::string(name_of(compute));
+    if (options_.symmetric == symmetric_form::triangle) name += ", block triangles";
+    if (choices_) name += ", timed " + product_choices::hexadecimal(choices_->hash());
+    return *paths_.insert(std::move(name)).first;
+  }
+
+ private:
+  static product_shape_key key_of(const operand_view& Y, const operand_view& A, const operand_view& B,
+                                  compute_type compute, bool transpose, bool in_place) {
+    return {Y.rows,     Y.cols,     A.cols,     Y.count, A.leading, B.leading, Y.leading,
+            A.stride(), B.stride(), Y.stride(), compute, Y.type,    transpose, in_place};
+  }
+
+  const product_plan& plan_for(const product_shape_key& key) {
+    const auto found = plans_.find(key);
+    if (found != plans_.end()) return found->second;
+    product_plan plan = make_plan(key);  // nothing is kept of one that fails
+    choose_algorithm(plan);
+    return plans_.emplace(key, std::move(plan)).first->second;
+  }
+
+  void multiply(const product_plan& p, std::byte* Y, double x, const std::byte* A, const std::byte* B, double y,
+                const std::byte* C, cudaStream_t stream) const {
+    const float narrow[] = {static_cast<float>(x), static_cast<float>(y)};
+    const double wide[] = {x, y};
+    const bool is_double = p.key.type == element_type::float64;
+    const void* const alpha = is_double ? static_cast<const void*>(wide) : narrow;
+    const void* const beta = is_double ? static_cast<const void*>(wide + 1) : narrow + 1;
+    check(cublasLtMatmul(handle_.get(), p.desc.get(), alpha, B, p.first.get(), A, p.second.get(), beta, C,
+                         p.result.get(), Y, p.result.get(), &p.algorithm, workspace_.get(), workspace_bytes_, stream),
+          "cublasLtMatmul of ", p.key.text());
+  }
+  void run(const symmetric_plan& plan, element_type type, std::byte* Y, double alpha, const std::byte* A,
+           const std::byte* B, double beta, const std::byte* C, cudaStream_t stream) const {
+    const auto size = static_cast<index_t>(size_of(type));
+    for (const symmetric_plan::call& c : plan.calls)
+      multiply(*c.plan, Y + c.y * size, alpha, A + c.a * size, B + c.b * size, beta, C + c.y * size, stream);
+  }
+
+  void choose_algorithm(product_plan& plan) {
+    const std::vector<cublasLtMatmulAlgo_t> algorithms = algorithms_for(handle_.get(), plan, workspace_bytes_);
+    plan.algorithm = algorithms[0];
+    if (options_.algorithms != algorithm_choice::timed || !choices_) return;
+    const std::string key = plan.key.whole_text();
+    if (const std::optional<std::string> known = choices_->find(key))
+      for (const cublasLtMatmulAlgo_t& algorithm : algorithms)
+        if (text_of(algorithm) == *known) {  // one that the library still suggests
+          plan.algorithm = algorithm;
+          return;
+        }
+    const timed_operands on(plan.key, stream_);
+    double least = std::numeric_limits<double>::infinity();
+    for (const cublasLtMatmulAlgo_t& algorithm : algorithms) {
+      product_plan tried = make_plan(plan.key);
+      tried.algorithm = algorithm;
+      const double time =
+          milliseconds_of(stream_, [&] { multiply(tried, on.Y(), 1, on.A(), on.B(), 0, on.Y(), stream_); });
+      if (time < least) least = time, plan.algorithm = algorithm;
+    }
+    choices_->add(key, text_of(plan.algorithm));
+  }
+
+  // A symmetric product whose blocks have at least so many rows; no calls where it would be one block.
+  symmetric_plan in_blocks(product_shape_key key, index_t least) {
+    symmetric_plan plan;
+    const std::vector<triangle_part> parts = lower_triangle(key.m, least);
+    if (parts.size() < 2) return plan;
+    key.transpose = true;  // what is not transposed is symmetric itself
+    const product_shape_key whole = key;
+    for (const triangle_call& c : calls_for(parts, whole.count)) {
+      key = whole;
+      key.m = c.rows, key.n = c.cols, key.count = c.count;
+      if (c.step != 0) {
+        key.stride_a = c.step * key.leading_a, key.stride_b = c.step * key.leading_b;
+        key.stride_y = c.step * (key.leading_y + 1);
+      }
+      plan.calls.push_back({&plan_for(key), c.matrix * whole.stride_a + c.row * whole.leading_a,
+                            c.matrix * whole.stride_b + c.col * whole.leading_b,
+                            c.matrix * whole.stride_y + c.row * whole.leading_y + c.col});
+    }
+    return plan;
+  }
+
+  std::string symmetric_text(const product_shape_key& key) const {
+    return "symmetric, blocks from " + std::to_string(options_.least_block) + ", " + key.whole_text();
+  }
+
+  symmetric_plan chosen_form(const product_shape_key& key) {
+    if (options_.symmetric == symmetric_form::triangle) return in_blocks(key, options_.least_block);
+    if (lower_triangle(key.m, options_.least_block).size() < 2) return {};
+    const std::string name = symmetric_text(key);
+    std::vector<index_t> sizes = {key.m};  // the first: whole
+    for (index_t least = options_.least_block; lower_triangle(key.m, least).size() > 1; least *= 2)
+      sizes.push_back(least);
+    if (const std::optional<std::string> known = choices_->find(name))
+      for (const index_t least : sizes)
+        if (std::to_string(least) == *known) return in_blocks(key, least);
+    const timed_operands on(key, stream_);
+    const product_plan& whole = plan_for(key);
+    const mirror_operation mirror{{.count = key.count, .ok = {}},
+                                  {on.Y(), key.type, key.m, key.n, key.count, key.leading_y}};
+    double fastest = std::numeric_limits<double>::infinity();
+    index_t best = key.m;
+    for (const index_t least : sizes) {
+      const symmetric_plan plan = in_blocks(key, least);
+      const double time = milliseconds_of(stream_, [&] {
+        if (plan.calls.empty()) return multiply(whole, on.Y(), 1, on.A(), on.B(), 0, on.Y(), stream_);
+        run(plan, key.type, on.Y(), 1, on.A(), on.B(), 0, on.Y(), stream_);
+        launch_operation(mirror, stream_);
+      });
+      if (time < fastest) fastest = time, best = least;
+    }
+    choices_->add(name, std::to_string(best));
+    return in_blocks(key, best);
+  }
+
+  static std::string text_of(const cublasLtMatmulAlgo_t& algorithm) {
+    std::string text;
+    for (const std::uint64_t word : algorithm.data) text += product_choices::hexadecimal(word);
+    return text;
+  }
+
+  static std::string this_device() {
+    int device = 0, runtime = 0, driver = 0;
+    cudaDeviceProp properties;
+    check(cudaGetDevice(&device), "cudaGetDevice");
+    check(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceProperties");
+    check(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
+    check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
+    return printable(properties.name) + " with " + std::to_string(properties.multiProcessorCount) +
+           " multiprocessors, cublasLt " + std::to_string(cublasLtGetVersion()) + ", runtime " +
+           std::to_string(runtime) + ", driver " + std::to_string(driver);
+  }
+
+  product_options options_;
+  cudaStream_t stream_;
   cublas_lt_handle handle_;
   device_memory workspace_;
   std::size_t workspace_bytes_;
+  std::optional<product_choices> choices_;
   std::map<product_shape_key, product_plan> plans_;
+  std::map<product_shape_key, symmetric_plan> symmetric_plans_;
+  std::set<std::string> paths_;
 };
 
 }  // namespace normuon

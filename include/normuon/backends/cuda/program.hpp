@@ -12,8 +12,13 @@ namespace normuon {
 
 using cuda_operation =
     std::variant<finite_operation, count_operation, blend_operation, momentum_operation, apply_operation,
-                 adamw_operation, load_operation, product_operation, identity_operation, mean_squares_operation,
-                 factors_operation, store_operation, neuron_step_operation>;
+                 adamw_operation, load_operation, product_operation, symmetric_operation, mirror_operation,
+                 identity_operation, mean_squares_operation, factors_operation, store_operation, neuron_step_operation>;
+
+// Those that cuBLASLt does, not kernels.
+template <class Operation>
+inline constexpr bool is_product =
+    std::is_same_v<Operation, product_operation> || std::is_same_v<Operation, symmetric_operation>;
 
 // Operations and the tables that they name, before they have memory on the device.
 struct cuda_recording {
@@ -23,8 +28,7 @@ struct cuda_recording {
 
   template <class Operation>
   void add(const Operation& o) {
-    if constexpr (!std::is_same_v<Operation, product_operation>)
-      scratch_bytes = std::max(scratch_bytes, normuon::scratch_bytes(o));
+    if constexpr (!is_product<Operation>) scratch_bytes = std::max(scratch_bytes, normuon::scratch_bytes(o));
     operations.push_back(o);
   }
   void clear() {
@@ -37,8 +41,7 @@ struct cuda_recording {
     for (cuda_operation& any : operations)
       std::visit(
           [&]<class Operation>(Operation& o) {
-            if constexpr (!std::is_same_v<Operation, product_operation>)
-              o.work.tables = tables_at, o.work.scratch = scratch_at;
+            if constexpr (!is_product<Operation>) o.work.tables = tables_at, o.work.scratch = scratch_at;
           },
           any);
   }
@@ -46,7 +49,7 @@ struct cuda_recording {
     for (const cuda_operation& any : operations)
       std::visit(
           [&]<class Operation>(const Operation& o) {
-            if constexpr (std::is_same_v<Operation, product_operation>) products.run(o, stream);
+            if constexpr (is_product<Operation>) products.run(o, stream);
             else launch_operation(o, stream);
           },
           any);
@@ -77,13 +80,13 @@ struct operands_touched {
 inline operands_touched touched_by(const cuda_operation& any) {
   return std::visit(
       []<class Operation>(const Operation& o) -> operands_touched {
-        if constexpr (std::is_same_v<Operation, product_operation>) {
+        if constexpr (is_product<Operation>) {
           operands_touched t{{range_of(o.A), range_of(o.B)}, range_of(o.Y)};
           if (o.beta != 0) t.read.push_back(range_of(o.C));
           return t;
         } else if constexpr (std::is_same_v<Operation, load_operation>) {
           return {{}, range_of(o.X)};
-        } else if constexpr (std::is_same_v<Operation, identity_operation>) {
+        } else if constexpr (requires { o.P; }) {
           return {{range_of(o.P)}, range_of(o.P)};
         } else if constexpr (requires { o.X; }) {
           return {{range_of(o.X)}, {}};
@@ -106,11 +109,15 @@ inline void check_program(const std::vector<cuda_operation>& operations) {
             return w.first <= r.first && r.first + r.bytes <= w.first + w.bytes;
           }))
         refuse("reads an operand that none before it has written");
-    if (const auto* product = std::get_if<product_operation>(&operations[i])) {
-      if (t.written.overlaps(t.read[0]) || t.written.overlaps(t.read[1])) refuse("writes what it multiplies");
-      if (t.read.size() > 2 && t.written.overlaps(t.read[2]) && !(product->C == product->Y))
-        refuse("writes a part of what it adds");
-    }
+    std::visit(
+        [&]<class Operation>(const Operation& o) {
+          if constexpr (is_product<Operation>) {
+            if (t.written.overlaps(t.read[0]) || t.written.overlaps(t.read[1])) refuse("writes what it multiplies");
+            if (t.read.size() > 2 && t.written.overlaps(t.read[2]) && !(o.C == o.Y))
+              refuse("writes a part of what it adds");
+          }
+        },
+        operations[i]);
     if (t.written.bytes != 0) written.push_back(t.written);
   }
 }

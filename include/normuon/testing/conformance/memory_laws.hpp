@@ -101,6 +101,23 @@ void a_recorded_task_replays_with_new_numbers_and_tables(B& b) {
   CHECK_EQ(difference(out.get(0), mapped(second.given(0), [](double x) { return -2 * x; })), "");
 }
 
+// A later read holds what was there when it was asked for, whatever is written afterwards, and can be used again.
+template <tensor_backend B>
+  requires has_later_reads<B>
+void a_later_read_holds_what_was_there(B& b) {
+  typename B::later_read r;
+  for (const std::size_t bytes : {std::size_t{64}, std::size_t{8}, std::size_t{4096}}) {
+    const std::vector<std::byte> first(bytes, std::byte{0x5a}), second(bytes, std::byte{0xa5});
+    const typename B::memory memory = b.allocate(bytes);
+    b.write(memory.data(), first.data(), bytes);
+    b.read_later(r, memory.data(), bytes);
+    b.write(memory.data(), second.data(), bytes);
+    b.sync();
+    REQUIRE(b.is_there(r));
+    CHECK(std::equal(first.begin(), first.end(), r.data()));
+  }
+}
+
 }  // namespace normuon::testing
 
 #endif

@@ -1,0 +1,95 @@
+// How passes read the weights of a matrix and write them, or their change: see `low_bits` of the concept.
+#ifndef NORMUON_BACKENDS_CPU_WEIGHTS_HPP
+#define NORMUON_BACKENDS_CPU_WEIGHTS_HPP
+
+#include "normuon/backend.hpp"
+#include "normuon/backends/cpu/bands.hpp"
+#include "normuon/backends/cpu/lines.hpp"
+
+namespace normuon {
+
+// The random numbers of elements first, first + apart, ... of a tensor in a step, at the address that is returned.
+using random_buffer = std::uint32_t[chunk_length + 2 * random_block_length];
+inline const std::uint32_t* random_numbers(random_buffer& buffer, std::uint64_t key, std::uint64_t step, index_t first,
+                                           index_t apart, index_t n) {
+  constexpr index_t length = random_block_length;
+  if (apart == 1) {  // whole blocks
+    const index_t ahead = first % length;
+    for (index_t k = 0; k < ahead + n; k += length)
+      std::copy_n(random_bits(key, step, (first + k) / length).data(), length, buffer + k);
+    return buffer + ahead;
+  }
+  for (index_t k = 0; k < n; ++k) {
+    const index_t e = first + k * apart;
+    buffer[k] = random_bits(key, step, e / length)[static_cast<std::size_t>(e % length)];
+  }
+  return buffer;
+}
+
+// Rounds n numbers by chance to `type`, one of 16 bits.
+template <class Real>
+[[gnu::noinline]] void round_by_chance(element_type type, Real* x, const std::uint32_t* random, index_t n) {
+  const auto round = [&]<element T>(T) {
+    vectorized([&] {
+      for (index_t k = 0; k < n; ++k) x[k] = static_cast<Real>(stochastically_rounded<T>(x[k], random[k]));
+    });
+  };
+  if (type == element_type::bfloat16) round(bfloat16());
+  else round(float16());
+}
+
+// Replaces numbers that were read from a matrix of `type` by their masters, where those are theirs.
+template <class Real>
+[[gnu::noinline]] void begin_at_masters(element_type type, Real* begins, const Real* weights, const Real* masters,
+                                        index_t n) {
+  with_element_type(type, [&]<element T>(T) {
+    for (index_t k = 0; k < n; ++k) begins[k] = where_step_begins(masters[k], static_cast<T>(weights[k]));
+  });
+}
+
+template <class Real>
+class weight_access {
+ public:
+  // Of matrix i of a run, from the first row of `rows` on.
+  weight_access(const low_bits& low, std::size_t i, const band& rows) {
+    if (!low.masters.empty()) master_ = part(low.masters[i], rows);
+    if (low.streams.empty()) return;
+    stream_ = low.streams[i];
+    stream_.first = stream_.element(rows.first, 0);
+    step_ = static_cast<std::uint64_t>(*low.steps[i]);
+    by_chance_ = true;
+  }
+
+  // Where the step of a segment of the weight begins: in place, or in `buffer`.
+  const Real* read(const segment& w, chunk<Real>& buffer) const {
+    const Real* weights = normuon::read<Real>(w, buffer);
+    if (!master_.data) return weights;
+    chunk<Real> master_buffer;
+    const Real* masters = normuon::read<Real>({master_, w.order, w.line, w.first, w.n}, master_buffer);
+    begin_at_masters(w.view.type, static_cast<Real*>(buffer), weights, masters, w.n);
+    return buffer;
+  }
+
+  // Writes where it ends. `x` may be changed.
+  void write(const segment& out, Real* x) const {
+    if (master_.data) normuon::write<Real>({master_, out.order, out.line, out.first, out.n}, x);
+    if (by_chance_ && size_of(out.view.type) == 2) {
+      const bool by_rows = out.order.by_rows;
+      const index_t first = by_rows ? stream_.element(out.line, out.first) : stream_.element(out.first, out.line);
+      random_buffer buffer;
+      round_by_chance(out.view.type, x,
+                      random_numbers(buffer, stream_.key, step_, first, by_rows ? 1 : stream_.across, out.n), out.n);
+    }
+    normuon::write<Real>(out, x);
+  }
+
+ private:
+  matrix_view master_;
+  random_stream stream_;
+  std::uint64_t step_ = 0;
+  bool by_chance_ = false;
+};
+
+}  // namespace normuon
+
+#endif
