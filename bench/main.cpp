@@ -1,5 +1,6 @@
 // normuon_bench: every backend of this repository in every family. Options besides Google Benchmark's:
-// --shapes=768x768,... and --threads=1,2,... replace what is registered, --list_models prints models' matrices as JSON.
+// --shapes=768x768,... and --threads=1,2,... replace what is registered, --probe=N is how many floats a device's rates
+// are measured on, --list_models prints models' matrices as JSON.
 #include <benchmark/benchmark.h>
 
 #include <cstdio>
@@ -30,6 +31,9 @@ int run(int argc, char** argv) {
 #ifdef NORMUON_HAS_BLAS
   register_blas(settings);
 #endif
+#ifdef NORMUON_HAS_CUBLAS
+  register_cublas(settings);
+#endif
   register_plain(settings);
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
@@ -37,6 +41,7 @@ int run(int argc, char** argv) {
                               std::string(normuon::name_of(normuon::chosen_path(normuon::cpu_path::automatic))));
   const bool none = benchmark::RunSpecifiedBenchmarks() == 0;
   benchmark::Shutdown();
+  if (*settings.skipped != 0) std::fprintf(stderr, "%td skipped, each with its reason\n", *settings.skipped);
   return none ? 1 : 0;
 }
 

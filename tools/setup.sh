@@ -1,10 +1,10 @@
 # shellcheck shell=sh disable=SC2034,SC2154
 # What quickstart, check and .ci/run have in common: they source this file, having set `top` to the repository's root.
 
-packages_to_train="g++ meson ninja-build pkg-config libeigen3-dev nlohmann-json3-dev libcli11-dev libfmt-dev
+packages_to_train="g++ meson ninja-build pkg-config libeigen3-dev nlohmann-json3-dev libxxhash-dev libcli11-dev libfmt-dev
   gnuplot-nox bible-kjv bible-kjv-text"
 packages_to_bench="libbenchmark-dev"
-packages_to_test="doctest-dev librapidcheck-dev libopenblas-serial-dev $packages_to_bench"
+packages_to_test="doctest-dev librapidcheck-dev libopenblas-serial-dev libopenmpi-dev openmpi-bin $packages_to_bench"
 
 say() { printf '%s: %s\n' "${0##*/}" "$*"; }
 

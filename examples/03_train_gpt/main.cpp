@@ -6,6 +6,8 @@
 
 namespace {
 
+using normuon::compute_type;
+
 struct settings {
   bool quick = false;
   std::vector<std::uint64_t> seeds{1};
@@ -16,21 +18,36 @@ struct settings {
   gpt::recipe recipe;
 };
 
+// What turns a name into one of these.
+template <class T, std::size_t n>
+CLI::Validator one_of(const std::array<T, n>& values) {
+  std::map<std::string, T> names;
+  for (const T& x : values) names[std::string(name_of(x))] = x;
+  return CLI::CheckedTransformer(names).description("");
+}
+
 void add_options(CLI::App& app, settings& s) {
-  std::map<std::string, gpt::method> names;
-  for (const gpt::method m : gpt::all_methods) names[std::string(name_of(m))] = m;
   app.add_flag("--quick", s.quick, "a smaller model and fewer steps: half a minute in all");
   app.add_option("--seeds", s.seeds, "a list: initial weights and batches depend on nothing else")->delimiter(',');
   app.add_option("--steps", s.steps, "of each run: by default 300, or 150 with --quick")
       ->check(CLI::Range(20, 1000000));
   app.add_option("--optimizers", s.methods, "a list of adamw, muon and normuon")
       ->delimiter(',')
-      ->transform(CLI::CheckedTransformer(names).description(""));
+      ->transform(one_of(gpt::all_methods));
   app.add_option("--text", s.text, "a file to train on instead of the Bible")->check(CLI::ExistingFile);
   app.add_option("--out", s.out, "the folder for loss.svg, loss.gnuplot, steps.csv, steps.jsonl and summary.json")
       ->capture_default_str();
   app.add_option("--threads", s.threads, "0: as many as the machine has; results are the same")
       ->check(CLI::Range(0, 1024));
+
+  app.add_option("--backend", s.recipe.backend,
+                 "of the optimizer: eigen, or cublas, whose weights, gradients and steps are on a GPU")
+      ->transform(one_of(gpt::all_backends));
+  app.add_option("--compute", s.recipe.compute,
+                 "the type of Muon's and NorMuon's iteration: automatic, float32, bfloat16; on a GPU also float16 and "
+                 "tensor_float32")
+      ->transform(one_of(std::array{compute_type::automatic, compute_type::float32, compute_type::bfloat16,
+                                    compute_type::float16, compute_type::tensor_float32}));
 
   const std::string trials = "What docs/results.md has tried";
   app.add_option_function<double>(
@@ -57,13 +74,13 @@ void compare(const settings& s) {
   const std::string text = s.text.empty() ? gpt::bible_text() : gpt::file_text(s.text);
   const gpt::corpus corpus = gpt::tokenize(text, static_cast<std::size_t>(shape.context) + 1);
   shape.vocabulary = static_cast<gpt::index_t>(corpus.alphabet.size());
-  std::filesystem::create_directories(s.out);
-
   gpt::workers team(shape, s.threads);
+  const std::string path = path_of(recipe, team.threads());
+  std::filesystem::create_directories(s.out);
   const auto tokens = gpt::sequences_per_step * static_cast<std::size_t>(shape.context);
-  fmt::print("{}: {} characters, {} different; {} layers of width {}; {} tokens a step; {} threads\n",
+  fmt::print("{}: {} characters, {} different; {} layers of width {}; {} tokens a step; {} threads; {}, {}\n",
              s.text.empty() ? "King James Bible" : s.text.string(), text.size(), shape.vocabulary, shape.layers,
-             shape.width, tokens, team.size());
+             shape.width, tokens, team.size(), name_of(recipe.backend), path);
   gpt::progress progress(static_cast<int>(s.seeds.size() * s.methods.size()) * recipe.steps, tokens);
   gpt::runs runs;
   for (const std::uint64_t seed : s.seeds)
@@ -89,6 +106,9 @@ int main(int argc, char** argv) {
   try {
     compare(s);
     return 0;
+  } catch (const normuon::error& e) {  // what was asked for can't be had
+    fmt::print(stderr, "train_gpt: {}\n", e.what());
+    return 2;
   } catch (const std::exception& e) {
     fmt::print(stderr, "train_gpt: {}\n", e.what());
     return 1;

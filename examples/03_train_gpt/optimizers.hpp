@@ -4,7 +4,8 @@
 #define TRAIN_GPT_OPTIMIZERS_HPP
 
 #include <array>
-#include <normuon/backends/eigen.hpp>
+#include <memory>
+#include <normuon/backends/cpu/executor.hpp>
 #include <normuon/normuon.hpp>
 #include <string_view>
 
@@ -19,6 +20,11 @@ constexpr std::string_view name_of(method m) {
   return std::array<std::string_view, 3>{"adamw", "muon", "normuon"}[static_cast<std::size_t>(m)];
 }
 
+enum class backend { eigen, cublas };
+inline constexpr std::array all_backends{backend::eigen, backend::cublas};
+
+constexpr std::string_view name_of(backend b) { return b == backend::eigen ? "eigen" : "cublas"; }
+
 // What the methods are given. docs/results.md tells how each number was chosen.
 struct recipe {
   int steps = 300;
@@ -28,29 +34,33 @@ struct recipe {
   double weight_decay = 0.1;
   initial_deviations initial = {};
   double clip_norm = 1;  // a longer gradient, all of it as one vector, is scaled down to this
+  gpt::backend backend = gpt::backend::eigen;
+  normuon::compute_type compute = normuon::compute_type::automatic;  // of the iteration
+
+  double learning_rate(method m, double factor) const { return factor * learning_rates[static_cast<std::size_t>(m)]; }
 };
 
+// Moves a model's weights, wherever its own matrices lie.
 class model_optimizer {
  public:
-  // Works on `threads`. All must stay where they are; `gradient` is read at each step.
-  model_optimizer(method m, const recipe& r, parameters<float>& weights, parameters<float>& gradient,
-                  normuon::thread_pool& threads);
-
-  // Moves the weights; learning rates are `factor` times their peaks.
-  void step(double factor);
-
-  double learning_rate(double factor) const {
-    return factor * recipe_.learning_rates[static_cast<std::size_t>(method_)];
-  }
-  std::size_t state_bytes() const { return optimizer_.state_bytes(); }
-
- private:
-  method method_;
-  recipe recipe_;
-  std::vector<named_block<float>> gradient_;
-  normuon::optimizer<normuon::eigen_backend> optimizer_;
-  normuon::group_id hidden_, others_;
+  virtual ~model_optimizer() = default;
+  // Learning rates are `factor` times their peaks.
+  virtual void step(double factor) = 0;
+  virtual std::size_t state_bytes() const = 0;
 };
+
+// One on the recipe's backend; on the host it works on `threads`. All must stay where they are; `gradient` is read at
+// each step. Throws where the backend is not there.
+std::unique_ptr<model_optimizer> make_optimizer(method m, const recipe& r, parameters<float>& weights,
+                                                parameters<float>& gradient, normuon::thread_pool& threads);
+
+// By what the recipe's iteration is computed. Throws where the backend is not there.
+std::string path_of(const recipe& r, normuon::thread_pool& threads);
+
+// The same two for a device: in device.cpp, or in no_device.cpp, which refuses, in a program that knows no device.
+std::unique_ptr<model_optimizer> make_device_optimizer(method m, const recipe& r, parameters<float>& weights,
+                                                       parameters<float>& gradient);
+std::string device_path_of(const recipe& r);
 
 }  // namespace gpt
 

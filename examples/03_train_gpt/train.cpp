@@ -59,21 +59,21 @@ training_run train(const corpus& text, const shape& s, const recipe& r, method m
 
   parameters<float> weights(s), gradient(s);
   weights.initialise(seed, r.initial);
-  model_optimizer optimizer(m, r, weights, gradient, team.threads());
+  const std::unique_ptr<model_optimizer> optimizer = make_optimizer(m, r, weights, gradient, team.threads());
   std::mt19937_64 random(seed);
 
-  training_run run{.method = m, .seed = seed, .state_bytes = optimizer.state_bytes()};
+  training_run run{.method = m, .seed = seed, .state_bytes = optimizer->state_bytes()};
   run.steps.push_back({.validation_loss = finite(team.loss(weights, few), m, 0)});
   std::vector<double> optimizer_ms;
   for (int step = 1; step <= r.steps; ++step) {
     const double factor = schedule(step - 1);
-    step_record record{.step = step, .learning_rate = optimizer.learning_rate(factor)};
+    step_record record{.step = step, .learning_rate = r.learning_rate(m, factor)};
     const windows batch = random_windows(text.training, sequences_per_step, context, random);
 
     const stopwatch all;
     record.training_loss = finite(team.gradient(weights, batch, gradient), m, step);
     const stopwatch move;
-    optimizer.step(factor);
+    optimizer->step(factor);
     optimizer_ms.push_back(1000 * move.seconds());
     record.seconds = run.steps.back().seconds + all.seconds();
 

@@ -1,10 +1,11 @@
-// The run itself: tensors in, one optimizer with one parameter, a step for each gradient, tensors out.
+// The run itself: tensors in, one optimizer with one parameter, a step for each gradient, tensors out. On any backend,
+// whose matrices lie as a placement says.
 #ifndef NORMUON_EXAMPLES_REPLAY_RUN_HPP
 #define NORMUON_EXAMPLES_REPLAY_RUN_HPP
 
-#include "normuon/backends/eigen.hpp"
 #include "normuon/io/safetensors.hpp"
 #include "options.hpp"
+#include "placement.hpp"
 
 namespace replay {
 
@@ -83,18 +84,36 @@ void load_state(optimizer<Backend>& opt, const safetensors::file& in, std::strin
   opt.import_state(state);
 }
 
+// The rule's options; `automatic` as the type of an iteration becomes that of the run, whatever a backend likes best.
+template <class Real>
+rule_options options_of(const setup& s) {
+  rule_options options = s.options;
+  std::visit(
+      [](auto& o) {
+        if constexpr (requires { o.orthogonalizer; })
+          if (o.orthogonalizer.compute == compute_type::automatic)
+            o.orthogonalizer.compute = std::is_same_v<Real, double> ? compute_type::float64 : compute_type::float32;
+      },
+      options);
+  return options;
+}
+
 // One step for each gradient, in the backend's type. The file has a W of two dimensions.
-template <class Backend>
-safetensors::file run_on(const setup& s, const safetensors::file& in, bool trace) {
+template <template <tensor_backend> class Placement, tensor_backend Backend>
+safetensors::file run_on(Backend backend, const setup& s, const safetensors::file& in, bool trace) {
   using real = typename Backend::real;
   const std::vector<index_t>& shape = in.tensors.at("W").shape;
   const std::size_t steps = count_steps(in);
   check_lengths(s, steps);
-  std::vector<real> W = load<real>(in, "W", shape);
+  std::vector<real> W = load<real>(in, "W", shape), G(W.size());
 
-  optimizer<Backend> opt(Backend({.threads = s.threads.number}));
-  const group_id group = std::visit([&](const auto& o) { return opt.add_group(o); }, s.options);
-  opt.add_parameter(group, "W", row_major(W.data(), shape[0], shape[1]));
+  optimizer<Backend> opt(std::move(backend));
+  Placement<Backend> weight, gradient;
+  const auto placed = [&](auto& place, std::vector<real>& numbers) {
+    return place.add(opt.backend(), row_major(numbers.data(), shape[0], shape[1]));
+  };
+  const group_id group = std::visit([&](const auto& o) { return opt.add_group(o); }, options_of<real>(s));
+  opt.add_parameter(group, "W", placed(weight, W), placed(gradient, G));
   load_state(opt, in, s.preset->rule);
 
   safetensors::file out;
@@ -103,12 +122,14 @@ safetensors::file run_on(const setup& s, const safetensors::file& in, bool trace
     out.tensors[name] = safetensors::make_tensor<T>(as, numbers);
   };
   for (std::size_t k = 0; k < steps; ++k) {
-    const std::vector<real> G = load<real>(in, fmt::format("G.{}", k), shape);
-    opt.bind_gradient("W", row_major(G.data(), shape[0], shape[1]));
+    const std::vector<real> read = load<real>(in, fmt::format("G.{}", k), shape);
+    std::copy(read.begin(), read.end(), G.begin());
+    gradient.send(opt.backend());
     opt.set_learning_rate(group, s.learning_rate.at(k));
     opt.set_momentum(group, s.momentum.at(k));
     opt.set_weight_decay(group, s.weight_decay.at(k));
     opt.step();
+    weight.fetch(opt.backend());
     if (const outcome o = opt.report().parameters[0].outcome; o != outcome::moved)
       fail(error_code::non_finite, "step ", k, ": expected the weight to move, got a ", name_of(o));
     check_finite(fmt::format("step {}: W", k), W);
@@ -124,14 +145,15 @@ safetensors::file run_on(const setup& s, const safetensors::file& in, bool trace
   return out;
 }
 
-// Runs double weights in double and all others, widened, in float. The output says in its metadata how it was made.
-inline safetensors::file run(const setup& s, const safetensors::file& in, bool trace) {
+// Runs double weights in double and all others, widened, in float: in_double() or in_float(). The output says in its
+// metadata how it was made.
+template <class InDouble, class InFloat>
+safetensors::file run(const setup& s, const safetensors::file& in, InDouble&& in_double, InFloat&& in_float) {
   const auto W = in.tensors.find("W");
   if (W == in.tensors.end()) fail(error_code::file, "expected a tensor 'W', found none");
   if (const std::size_t rank = W->second.shape.size(); rank != 2)
     fail(error_code::file, "tensor 'W': expected 2 dimensions, found ", rank);
-  const bool wide = W->second.type == safetensors::dtype::f64;
-  safetensors::file out = wide ? run_on<eigen_backend64>(s, in, trace) : run_on<eigen_backend>(s, in, trace);
+  safetensors::file out = W->second.type == safetensors::dtype::f64 ? in_double() : in_float();
   out.metadata = {{"rule", std::string(s.preset->rule)}, {"preset", std::string(s.preset->name)}};
   for (const auto& [key, value] : printed_keys(s)) out.metadata[key] = value;
   return out;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "normuon/normuon.hpp"
+#include "normuon/rules/names.hpp"
 
 namespace replay {
 
@@ -32,63 +33,25 @@ struct thread_count {
   int number = 1;  // one matrix keeps one thread busy
 };
 
-template <class T>
-struct named {
-  std::string_view name;
-  T value;
-};
-
 // The values of a type that is chosen by name.
 template <class T>
-inline constexpr std::array<named<T>, 0> names = {};
+inline constexpr auto names = value_names<T>;
 
+// Without `none`, which makes Muon of NorMuon: a rule of its own here.
 template <>
-inline constexpr auto names<bool> = std::to_array<named<bool>>({{"true", true}, {"false", false}});
+inline constexpr auto names<neuron_axis> =
+    std::to_array({value_names<neuron_axis>[0], value_names<neuron_axis>[1], value_names<neuron_axis>[2]});
 template <>
-inline constexpr auto names<momentum_form> = std::to_array<named<momentum_form>>({
-    {"ema", momentum_form::ema},
-    {"heavy_ball", momentum_form::heavy_ball},
-});
-template <>
-inline constexpr auto names<neuron_axis> = std::to_array<named<neuron_axis>>({
-    {"rows", neuron_axis::rows},
-    {"columns", neuron_axis::columns},
-    {"longer", neuron_axis::longer},
-});
-template <>
-inline constexpr auto names<iteration_form> = std::to_array<named<iteration_form>>({
-    {"auto", iteration_form::automatic},
-    {"plain", iteration_form::plain},
-    {"gram", iteration_form::gram},
-});
-template <>
-inline constexpr auto names<norm_guard> = std::to_array<named<norm_guard>>({
-    {"exact", norm_guard::exact},
-    {"as_published", norm_guard::as_published},
-});
-template <>
-inline constexpr auto names<update_scale> = std::to_array<named<update_scale>>({
-    {"rms_0.2", update_scale::rms_02},
-    {"keep_norm", update_scale::keep_norm},
-    {"keep_norm*sqrt_max_1_ratio", update_scale::keep_norm_sqrt_max_1_ratio},
-    {"keep_norm*sqrt_ratio", update_scale::keep_norm_sqrt_ratio},
-    {"sqrt_max_1_ratio", update_scale::sqrt_max_1_ratio},
-    {"0.2*sqrt_max_side", update_scale::match_adamw_rms},
-});
-template <>
-inline constexpr auto names<decay_form> = std::to_array<named<decay_form>>({
-    {"decoupled", decay_form::decoupled},
-    {"cautious", decay_form::cautious},
-});
-template <>
-inline constexpr auto names<compute_type> = std::to_array<named<compute_type>>({
+inline constexpr auto names<compute_type> = std::to_array<named_value<compute_type>>({
     {"auto", compute_type::automatic},
     {"float64", compute_type::float64},
     {"float32", compute_type::float32},
     {"bfloat16", compute_type::bfloat16},
+    {"float16", compute_type::float16},
+    {"tensor_float32", compute_type::tensor_float32},
 });
 template <>
-inline constexpr auto names<coefficient_table> = std::to_array<named<coefficient_table>>({
+inline constexpr auto names<coefficient_table> = std::to_array<named_value<coefficient_table>>({
     {jordan.name, jordan},
     {you.name, you},
     {polar_express_101.name, polar_express_101},
@@ -119,7 +82,7 @@ template <class T>
 struct kind {
   static std::string expected() {
     std::vector<std::string_view> words;
-    for (const named<T>& n : names<T>) words.push_back(n.name);
+    for (const named_value<T>& n : names<T>) words.push_back(n.name);
     return any_of(words);
   }
   static bool read(std::string_view text, T& x) {

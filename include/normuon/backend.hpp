@@ -235,6 +235,19 @@ concept has_kernel_path = requires(const B& b) {
   { b.kernel_path(compute_type{}) } -> std::same_as<std::string_view>;
 };
 
+// has_host_memory: what `data()` of its memory points to is the host's to read and write between two calls.
+template <class B>
+concept has_host_memory = requires { requires B::is_host_memory; };
+
+// has_agreement: what several ranks need to decide alike. note_verdicts(mine, ok): mine[i], which says `moves`, says
+// `held_back` where ok[i] is 0. agree(ok, all, ranks): ok[i] is 1 where all[r * count + i] of all ranks r `agreed` say
+// `moves`, else 0.
+template <class B>
+concept has_agreement = requires(B& b, verdict* mine, const verdict* all, flags ok) {
+  b.note_verdicts(mine, ok);
+  b.agree(ok, all, int{});
+};
+
 // has_later_reads: read_later(r, from, bytes) is a read that nobody waits for; is_there(r): whether r.data() holds it.
 template <class B>
 concept has_later_reads = requires(B& b, typename B::later_read& r, const void* from) {

@@ -21,11 +21,12 @@ enum class error_code {
   poisoned,    // an earlier step failed in the middle; import state to go on
   file,        // a file is malformed, or can't be read or written
   device,      // a device is not there, has no room, refuses a call or has failed; quotes its library
+  engine,      // a peer is late, gone or sent something else than planned, or the library that moves bytes refuses
 };
 
 constexpr std::string_view name_of(error_code code) {
-  constexpr std::string_view names[] = {"option", "parameter", "gradient", "non-finite",
-                                        "state",  "backend",   "poisoned", "file"};
+  constexpr std::string_view names[] = {"option",  "parameter", "gradient", "non-finite", "state",
+                                        "backend", "poisoned",  "file",     "device",     "engine"};
   return names[static_cast<std::size_t>(code)];
 }
 

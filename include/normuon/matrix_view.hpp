@@ -35,6 +35,17 @@ struct matrix_view {
   }
 };
 
+// rows x cols elements of a type that is a value, each row contiguous.
+inline matrix_view row_major_of(element_type type, void* data, index_t rows, index_t cols) {
+  matrix_view v;
+  v.data = data;
+  v.type = type;
+  v.rows = rows;
+  v.cols = v.row_stride = cols;
+  v.col_stride = 1;
+  return v;
+}
+
 // The matrices of a run, one view each.
 using views = std::span<const matrix_view>;
 

@@ -2,26 +2,13 @@
 #ifndef NORMUON_OPTIMIZER_HPP
 #define NORMUON_OPTIMIZER_HPP
 
-#include "normuon/optimizer/registry.hpp"
+#include "normuon/optimizer/description.hpp"
 #include "normuon/optimizer/reporting.hpp"
-#include "normuon/optimizer/step.hpp"
-#include "normuon/shards/single.hpp"
+#include "normuon/optimizer/unsharded.hpp"
+#include "normuon/optimizer/verdicts.hpp"
+#include "normuon/shards/together.hpp"
 
 namespace normuon {
-
-// What happens to a parameter whose gradient, times the gradient scale, holds a NaN or an infinity.
-enum class non_finite_policy {
-  skip,       // it is left as it is, state and counter too, and named in the report
-  raise,      // step() throws before anything of any parameter is written. A backend that captures never makes the host
-              // wait: there a step is as under `skip`, and report() throws where the last one held a parameter back
-  propagate,  // it takes part as if nothing were wrong
-};
-
-struct optimizer_options {
-  non_finite_policy non_finite = non_finite_policy::skip;
-  std::size_t workspace_limit = 0;  // bytes of workspace a run of several matrices may need; 0: as the backend likes
-  std::uint64_t seed = 0;           // of weight_rounding::stochastic, with the parameter's name, step and element
-};
 
 // Named parameters in groups, moved by `step()`. Weights, gradients and change buffers stay the user's: what is bound
 // must stay valid until it is bound anew or the parameter is removed, and must not be written by others during a step.
@@ -34,8 +21,14 @@ template <tensor_backend Backend, shard_engine Engine = single_process>
 class optimizer : public registry<Backend> {
  public:
   explicit optimizer(Backend backend = Backend(), optimizer_options options = {}, Engine engine = Engine())
-      : registry<Backend>(std::move(backend)), engine_(std::move(engine)), options_(options) {
-    if (engine_.size() != 1) fail(error_code::option, "expected an engine of one rank, got ", engine_.size());
+      : registry<Backend>(std::move(backend), engine.rank(), engine.size()),
+        engine_(std::move(engine)),
+        options_(options) {
+    if (!has_agreement<Backend> && ranks_ > 1)
+      fail(error_code::option, "expected a backend that has_agreement for ", ranks_, " ranks, got one that has not");
+    if (!Backend::takes(wire()) || size_of(wire()) > sizeof(typename Backend::real))
+      fail(error_code::option, "expected a wire type that the backend takes and that is no wider than its state, got ",
+           name_of(wire()));
   }
 
   // Measures spreads and orthogonality for the report from the next step on; costs one product per matrix.
@@ -45,43 +38,58 @@ class optimizer : public registry<Backend> {
   }
 
   // Makes now all memory that steps need, so that the next one allocates nothing. step() does it where it is needed.
+  // Ranks do it together, and compare what they have planned. Throws where they differ, on every rank.
   void prepare() {
     if (planned_) return;
-    plan<Backend> next(backend_, groups_, parameters_, options_.workspace_limit, diagnostics_, options_.seed);
-    std::vector<std::uint8_t> progress(next.runs.size());
-    std::vector<double> verdicts(parameters_.size());
+    choose_owners();
+    plan<Backend> next(backend_, groups_, parameters_,
+                       {options_.workspace_limit, diagnostics_, options_.seed, rank_, ranks_, wire()});
+    sharded_plan<Backend, Engine> sharded;
+    if constexpr (!std::same_as<Engine, single_process>)
+      if (ranks_ > 1) sharded = plan_shards(next);
+    std::vector<std::uint8_t> progress(next.runs.size() + sharded.buckets.size());
+    std::vector<double> host_flags(parameters_.size());
+    rank_verdicts<Backend> verdicts(backend_, next);
     programs_ = {};
     requested_.forget();
     plan_ = std::move(next);
+    sharded_.buckets = {};  // requests first
+    sharded_ = std::move(sharded);
     progress_ = std::move(progress);
+    flags_ = std::move(host_flags);
     verdicts_ = std::move(verdicts);
     planned_ = true;
     stepped_ = false;
   }
 
-  // One step: every parameter with a gradient moves, in place. Gradients are not modified.
-  // Throws `poisoned` after a failure in the middle of an earlier step, and `non_finite` under policy `raise`.
+  // One step: every parameter with a gradient moves, in place. Gradients are not modified. Ranks make it together, and
+  // decide alike what moves. Throws `poisoned` after a failure in the middle of an earlier step, and `non_finite` under
+  // policy `raise`.
   void step() { move(write_form::weight); }
 
   // The same step, but weights stay as they are: W_new - W, decay included, is written into the bound change buffers,
-  // zeros for a parameter that does not move. Throws where a buffer is not bound, and where a weight has a master: that
-  // moves with its weight only.
+  // zeros for a parameter that does not move. Throws where a buffer is not bound, and where a weight has a master,
+  // which moves with its weight only.
   void step_changes() {
     for (const parameter<Backend>& p : parameters_) {
       if (p.has_master)
         fail(error_code::option, "parameter '", p.name, "': expected no master where changes are asked for");
-      if (p.change.batch == 0 && p.weight.elements() != 0)
-        fail(error_code::gradient, "parameter '", p.name, "': expected a bound change buffer, got none");
+      for (const parameter_part& part : p.parts)
+        if (part.change.batch == 0 && part.weight.elements() != 0)
+          fail(error_code::gradient, "parameter '", p.name, "': expected a bound change buffer, got none");
     }
     move(write_form::change);
   }
 
   // What the last step did. No parameters before the first step, after one that threw, and where since then a group or
-  // parameter was added or removed, or diagnostics were switched. Throws `non_finite` as policy `raise` says.
+  // parameter was added or removed, or diagnostics were switched. Throws `non_finite` as policy `raise` says. Of what
+  // several ranks hold, outcomes are the same on all; numbers of a matrix are its owner's to report, and those of an
+  // elementwise rule are of the parts that this rank holds.
   step_report report() {
     if (!stepped_ || !planned_) return {};
     plan_values<Backend> values(backend_, plan_);
     values.read(backend_);
+    verdicts_.read(backend_);
     return report_of(values);
   }
 
@@ -90,28 +98,38 @@ class optimizer : public registry<Backend> {
   // reads have it at once.
   void request_report() {
     requested_.forget();
-    if (stepped_ && planned_) requested_.request(backend_, plan_);
+    if (!stepped_ || !planned_) return;
+    requested_.request(backend_, plan_);
+    if (ranks_ > 1) verdicts_.read(backend_);
   }
   std::optional<step_report> requested_report() {
     if (!planned_) requested_.forget();
     const plan_values<Backend>* const values = requested_.get(backend_);
     if (!values) return {};
-    const plan_values<Backend> taken = *values;
+    plan_values<Backend> taken = *values;
     requested_.forget();
     return report_of(taken);
   }
 
-  // What is kept besides state for runs of matrices, as many at once as there are workers, but for what products need
-  // inside; 0 before the first step or `prepare`.
-  std::size_t workspace_bytes() const { return plan_.workspace_bytes(); }
+  // What is kept besides state for runs of matrices, as many at once as there are workers, and for what travels, but
+  // for what products need inside; 0 before the first step or `prepare`.
+  std::size_t workspace_bytes() const { return plan_.workspace_bytes() + sharded_.bytes(); }
+
+  // Who owns what and what travels, as this rank sees it; of no matrices on one rank, and before the first step or
+  // `prepare`.
+  const shard_plan& shards() const { return sharded_.shards; }
+  Engine& engine() { return engine_; }
+  const optimizer_options& options() const { return options_; }
 
  private:
-  step_report report_of(const plan_values<Backend>& values) const {
+  step_report report_of(plan_values<Backend>& values) const {
     step_report report;
     const bool propagate = options_.non_finite == non_finite_policy::propagate;
-    for (std::size_t i = 0; i < parameters_.size(); ++i)
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+      verdicts_.settle(values.outcomes[i], i);
       report.parameters.push_back(
           report_on(plan_, values, parameters_[i], group_of(parameters_[i]), i, propagate, diagnostics_));
+    }
     if (has_capture<Backend> && options_.non_finite == non_finite_policy::raise) {
       std::vector<std::string> held_back;
       for (const parameter_report& p : report.parameters)
@@ -121,53 +139,83 @@ class optimizer : public registry<Backend> {
     return report;
   }
 
+  element_type wire() const { return options_.wire.value_or(element_type_of<typename Backend::real>); }
+
+  sharded_plan<Backend, Engine> plan_shards(plan<Backend>& next)
+    requires(!std::same_as<Engine, single_process>)
+  {
+    std::vector<plan_field> agreed;
+    for (auto& [name, text] : describe(*this, options_)) agreed.push_back({name, text});
+    sharded_plan<Backend, Engine> sharded(backend_, engine_, next, groups_, parameters_, std::move(agreed),
+                                          options_.seed);
+    require_agreement(sharded.shards.fields(), rank_, ranks_,
+                      [&](void* all, std::size_t bytes) { all_gather_from_host(backend_, engine_, all, bytes); });
+    const auto memory = backend_.allocate(2 * static_cast<std::size_t>(ranks_));
+    open_connections(engine_, std::span<const exchange>(sharded.exchanges()), memory.data(), memory.data() + ranks_);
+    return sharded;
+  }
+
   void move(write_form form) {
     require_ready();
     prepare();
     const bool propagate = options_.non_finite == non_finite_policy::propagate;
     const bool raise = options_.non_finite == non_finite_policy::raise;
-    stepper<Backend> stepper(plan_, groups_, {form, propagate, diagnostics_});
-    stepper.stage(parameters_, gradient_scale_);
+    const step_settings settings{form, propagate, diagnostics_,
+                                 options_.missing_gradient == missing_gradient_policy::zero};
+    stepper<Backend> here(plan_, groups_, settings);
+    sharded_stepper<Backend, Engine> travelling(plan_, sharded_, engine_, groups_, settings, steps_);
+    here.stage(parameters_, gradient_scale_);
     stepped_ = false;
-    const auto checks = [&](Backend& b) {
-      if (!propagate) stepper.check(b);
-      engine_.all_gather_small(plan_.parameter_ok.empty() ? nullptr : plan_.parameter_ok[0],
-                               parameters_.size() * sizeof(double));
+    const auto decide_alike = [&](Backend& b) {
+      if (!propagate) here.check(b), travelling.check(b);
+      verdicts_.exchange(b, engine_, plan_);
+    };
+    const auto move_all = [&](Backend& b) {
+      b.count(plan_.parameter_counter, plan_.parameter_ok);
+      const std::span<std::uint8_t> progress(progress_);
+      travelling.move(b, progress.subspan(plan_.runs.size()));
+      here.move(b, progress.first(plan_.runs.size()));
     };
     if constexpr (has_capture<Backend>) {
       auto& program = programs_.of(form);
-      if (!program) program = backend_.record([&](Backend& b) { checks(b), stepper.move(b, progress_); });
+      if (!program) program = backend_.record([&](Backend& b) { decide_alike(b), move_all(b); });
     }
     std::fill(progress_.begin(), progress_.end(), std::uint8_t{0});
     bool go = true;
     try {
       backend_.write(plan_.slots_memory.data(), plan_.staged.data(), plan_.staged.size() * sizeof(double));
+      verdicts_.stage(backend_, plan_);
+      travelling.stage(backend_, parameters_);
       if constexpr (has_capture<Backend>) {
         std::fill(progress_.begin(), progress_.end(), std::uint8_t{1});  // a replay does not say how far it came
         backend_.replay(*programs_.of(form));
       } else {
-        checks(backend_);
+        decide_alike(backend_);
         if (raise) go = all_finite();
-        if (go) stepper.move(backend_, progress_);
+        if (go) move_all(backend_);
       }
     } catch (const std::exception& e) {
       poison(e.what());
     } catch (...) {
       poison("an exception that is no std::exception");
     }
+    ++steps_;
     if (!go) raise_if_any(names_held_back());
     stepped_ = true;
   }
 
   // Reads the flags; true where none that would move is held back by its gradient.
   bool all_finite() {
-    if (!parameters_.empty()) backend_.read(verdicts_.data(), plan_.parameter_ok[0], verdicts_.size() * sizeof(double));
-    backend_.sync();
+    if (!parameters_.empty()) backend_.read(flags_.data(), plan_.parameter_ok[0], flags_.size() * sizeof(double));
+    verdicts_.read(backend_);
     for (std::size_t i = 0; i < parameters_.size(); ++i)
       if (is_held_back(i)) return false;
     return true;
   }
-  bool is_held_back(std::size_t i) const { return plan_.staged_ok(i) != 0 && verdicts_[i] == 0; }
+  bool is_held_back(std::size_t i) const {
+    if (ranks_ > 1) return !parameters_[i].frozen && verdicts_.of(i) == verdict::held_back;
+    return plan_.staged_ok(i) != 0 && flags_[i] == 0;
+  }
   std::vector<std::string> names_held_back() const {
     std::vector<std::string> names;
     for (std::size_t i = 0; i < parameters_.size(); ++i)
@@ -196,25 +244,34 @@ class optimizer : public registry<Backend> {
     std::string done, begun;
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
       if (plan_.staged_ok(i) == 0) continue;
-      bool any = false, all = true;
-      for (std::size_t k = 0; k < plan_.runs.size(); ++k) {
-        const run& a = plan_.runs[k];
-        const bool mine = a.first < plan_.first[i] + plan_.count[i] && plan_.first[i] < a.first + a.count;
-        if (!mine) continue;
-        any |= progress_[k] != 0;
-        all &= progress_[k] == 2;
-      }
-      if (!any) continue;
-      std::string& list = all ? done : begun;
+      const progress_of_parameter progress = progress_of(i);
+      if (!progress.any) continue;
+      std::string& list = progress.all ? done : begun;
       list += (list.empty() ? "'" : ", '") + parameters_[i].name + "'";
     }
     return std::string(cause) + "; done: " + (done.empty() ? "nothing" : done) +
            "; begun: " + (begun.empty() ? "nothing" : begun) + "; the weights of all others are as they were";
   }
 
+  struct progress_of_parameter {
+    bool any = false, all = true;
+    void add(std::uint8_t progress) { any |= progress != 0, all &= progress == 2; }
+  };
+  progress_of_parameter progress_of(std::size_t i) const {
+    progress_of_parameter of;
+    for (std::size_t k = 0; k < plan_.runs.size(); ++k) {
+      const run& a = plan_.runs[k];
+      if (a.first < plan_.first[i] + plan_.count[i] && plan_.first[i] < a.first + a.count) of.add(progress_[k]);
+    }
+    for (std::size_t k = 0; k < sharded_.buckets.size(); ++k)
+      if (sharded_.buckets[k].holds(i)) of.add(progress_[plan_.runs.size() + k]);
+    return of;
+  }
+
   using registry<Backend>::backend_, registry<Backend>::groups_, registry<Backend>::parameters_;
   using registry<Backend>::planned_, registry<Backend>::poisoned_, registry<Backend>::poison_;
   using registry<Backend>::gradient_scale_, registry<Backend>::group_of, registry<Backend>::require_ready;
+  using registry<Backend>::rank_, registry<Backend>::ranks_, registry<Backend>::choose_owners;
 
   Engine engine_;
   optimizer_options options_;
@@ -222,7 +279,10 @@ class optimizer : public registry<Backend> {
   bool stepped_ = false;
   plan<Backend> plan_;
   std::vector<std::uint8_t> progress_;  // of each run, see stepper::move
-  std::vector<double> verdicts_;
+  std::vector<double> flags_;
+  rank_verdicts<Backend> verdicts_;
+  sharded_plan<Backend, Engine> sharded_;
+  std::uint64_t steps_ = 0;  // so many were begun and did not fail
   step_programs<Backend> programs_;
   requested_values<Backend> requested_;
 };

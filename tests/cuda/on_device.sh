@@ -1,21 +1,96 @@
-#!/bin/sh
-# What only a machine with a GPU can show: the backend's tests with the vendor's libraries, then the shortest of them under
-# each tool of compute-sanitizer. Ends with an exit status of 0 where all of it holds.
+#!/usr/bin/env bash
+# What only a machine with a GPU can show, in less than ten minutes on 16 cores: the backend's tests, the golden vectors
+# and a training with the vendor's libraries, the shortest tests under each tool of compute-sanitizer, and benchmarks as
+# a table. Ends with `N passed, N failed, N skipped`, and with an exit status of 0 where nothing failed.
 #
-#     tests/cuda/on_device.sh [BUILD_FOLDER]
-set -eu
+#     tests/cuda/on_device.sh [BUILD_FOLDER]             default: build/on_device; the table is in it, as device.csv
+#     tests/cuda/on_device.sh --rehearse BUILD_FOLDER    the same script on the stand-in, in a folder that ./check built
+set -uo pipefail
 top=$(cd "$(dirname "$0")/../.." && pwd)
+passed=0 failed=0 skipped=0
+
+usage() {
+  sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" >&2
+  exit 2
+}
+
+# part NAME COMMAND...: what it says is in BUILD_FOLDER/on_device/NAME.log; its end is shown where it fails.
+part() {
+  local name=$1 log=$logs/$1.log start=$SECONDS
+  shift
+  printf '%s: ' "$name"
+  if "$@" >"$log" 2>&1 </dev/null; then
+    passed=$((passed + 1))
+    echo "passed, $((SECONDS - start)) s"
+    return 0
+  fi
+  failed=$((failed + 1))
+  echo "failed, $((SECONDS - start)) s: $*"
+  tail -n 40 "$log"
+  return 1
+}
+skip() {
+  skipped=$((skipped + 1))
+  echo "$1: skipped, $2"
+}
+
+rehearse=false
+if [ "${1:-}" = --rehearse ]; then
+  rehearse=true
+  shift
+  [ $# = 1 ] || usage
+fi
+[ $# -le 1 ] || usage
+case ${1:-} in -*) usage ;; esac
 build=${1:-$top/build/on_device}
+logs=$build/on_device
 
-nvidia-smi --query-gpu=name,driver_version,clocks.sm --format=csv,noheader
-meson setup "$build" "$top" --reconfigure -Dcuda=enabled -Dtests=enabled -Dexamples=disabled -Dbench=disabled 2>/dev/null ||
-  meson setup "$build" "$top" -Dcuda=enabled -Dtests=enabled -Dexamples=disabled -Dbench=disabled
-ninja -C "$build" tests/cuda/device
-"$build/tests/cuda/device"
+if $rehearse; then
+  device=$build/tests/cuda/cublas replay=$build/tests/cuda/test_replay_on_standin
+  train=$build/tests/cuda/train_gpt_on_standin bench=$build/tests/cuda/bench_on_standin
+  numbers=(--test-case='*gradients on a device*,*guard bands*,*errors of cuBLAS*')
+  measured=(--shapes=40x24 --benchmark_min_time=0.0001
+    --benchmark_filter='(newton|elementwise).*cublas.*/(40x24|65536)/|step/adamw/cublas/float32/char_gpt/')
+  [ -x "$device" ] || {
+    echo "expected ./check to have built $device" >&2
+    exit 2
+  }
+else
+  nvidia-smi --query-gpu=name,driver_version,clocks.sm --format=csv,noheader || {
+    echo "expected a GPU; nvidia-smi finds none" >&2
+    exit 2
+  }
+  mkdir -p "$logs" || exit 1
+  options=(-Dcuda=enabled -Dtests=enabled -Dexamples=enabled -Dbench=enabled)
+  again=()
+  [ ! -f "$build/build.ninja" ] || again=(--reconfigure)
+  device=$build/tests/cuda/device replay=$build/tests/cuda/test_replay_on_device
+  train=$build/examples/train_gpt bench=$build/bench/normuon_bench
+  part configure meson setup "$build" "$top" "${again[@]}" "${options[@]}" &&
+    part build ninja -C "$build" tests/cuda/device tests/cuda/test_replay_on_device examples/train_gpt \
+      examples/replay bench/normuon_bench || exit 1
+  numbers=()
+  measured=(--benchmark_min_time=0.05 --benchmark_filter='/cublas/')
+fi
 
-# Two trainings on small matrices of every rule, with graphs and without.
+$rehearse && mkdir -p "$logs"
+# Laws, golden trajectories, a hundred recorded steps and direct ones, errors against cuBLAS's own, guard bands.
+part tests "$device" "${numbers[@]}"
+part replay "$replay"
+part training "$top/tests/training/same_losses" "$build/examples/train_gpt" "$train"
+
+# Every kernel, on small matrices of every rule. Not every virtual machine lets these tools look at its GPU.
+sanitizer=$(PATH=$PATH:/usr/local/cuda/bin command -v compute-sanitizer)
 for tool in memcheck racecheck initcheck synccheck; do
-  echo "compute-sanitizer: $tool"
-  compute-sanitizer --tool "$tool" --error-exitcode 1 "$build/tests/cuda/device" \
-    --test-case='*hundred recorded steps*'
+  if $rehearse; then skip "$tool" "there is no GPU in a rehearsal"
+  elif [ -z "$sanitizer" ]; then skip "$tool" "there is no compute-sanitizer here"
+  else part "$tool" timeout 60 "$sanitizer" --tool "$tool" --error-exitcode 1 "$device" --test-case='*guard bands*'; fi
 done
+
+if part benchmarks timeout 240 "$bench" "${measured[@]}" --benchmark_out="$build/device.json" \
+  --benchmark_out_format=json; then
+  part table "$top/tests/cuda/aims" "$build/device.json" "$build/device.csv" && cat "$logs/table.log"
+fi
+
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ]

@@ -18,6 +18,7 @@ class placed_model {
       for (auto* all : {&weights_, &gradients_, &changes_})
         all->push_back(opt.backend().allocate(p.size() * sizeof(T)));
       write(weights_.back(), p.weight);
+      write(changes_.back(), std::vector<T>(p.size(), static_cast<T>(7.0f)));  // seen where no change is written
       const std::size_t i = weights_.size() - 1;
       opt.add_parameter(add_group(opt, p.options), p.name, view(weights_, i), gradient(i));
       opt.bind_change(p.name, view(changes_, i));

@@ -2,21 +2,13 @@
 // it keeps the laws on it.
 #include "cuda/direct_backend.hpp"
 #include "cuda/placed_model.hpp"
+#include "cuda/this_device.hpp"
 #include "normuon/testing/backend_conformance.hpp"
 #include "support/refusal.hpp"
 #include "support/trajectories.hpp"
 
 using namespace normuon;
 using namespace normuon::test;
-
-namespace {
-
-bool there_is_a_device() {
-  int count = 0;
-  return cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
-}
-
-}  // namespace
 
 TEST_CASE("where there is no CUDA device the backend says so by a typed error that names the call" *
           doctest::skip(there_is_a_device())) {

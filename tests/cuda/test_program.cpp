@@ -100,6 +100,29 @@ TEST_CASE("a table that two operations name travels once, and is where it was sa
   CHECK(second.offset % 16 == 0);
 }
 
+TEST_CASE("tables of equal views are the same bytes, whatever lies between the fields of a view") {
+  std::vector<std::byte> packed[2];
+  for (int filler : {0x00, 0xff}) {
+    alignas(matrix_view) std::byte memory[3 * sizeof(matrix_view)];
+    std::memset(memory, filler, sizeof memory);
+    auto* const views_here = reinterpret_cast<matrix_view*>(memory);
+    for (int k = 0; k < 3; ++k) {
+      matrix_view& v = views_here[k];
+      v.data = packed, v.type = element_type::bfloat16;
+      v.rows = k, v.cols = 2, v.row_stride = 3, v.col_stride = -4;
+    }
+    table_set tables;
+    tables.add(views(views_here, 3));
+    packed[filler & 1].resize(tables.bytes());
+    tables.pack(packed[filler & 1].data());
+  }
+  CHECK(packed[0] == packed[1]);
+  matrix_view last;
+  std::memcpy(static_cast<void*>(&last), packed[0].data() + 2 * sizeof last, sizeof last);
+  CHECK((last.data == packed && last.type == element_type::bfloat16 && last.rows == 2 && last.cols == 2));
+  CHECK((last.row_stride == 3 && last.col_stride == -4));
+}
+
 TEST_CASE("every matrix has its blocks, one at the least, and they follow each other") {
   const auto view = [](index_t rows, index_t cols) {
     matrix_view v;

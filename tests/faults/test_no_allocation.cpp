@@ -6,15 +6,19 @@
 #include <cstdlib>
 #include <new>
 
+#include "dist/sharded_runs.hpp"
 #include "normuon/backends/eigen.hpp"
+#include "normuon/shards/loopback.hpp"
+#include "normuon/testing/engine_conformance.hpp"
 #include "support/failing_backend.hpp"
 #include "support/model.hpp"
 #include "support/refusal.hpp"
 
 namespace {
 
-std::atomic<long> allocations = 0;   // of every kind, on every thread: glibc's operator new calls these too
-std::atomic<long> fails_after = -1;  // operator new refuses the one after so many; -1: none
+std::atomic<long> allocations = 0;       // of every kind, on every thread: glibc's operator new calls these too
+thread_local long allocations_here = 0;  // on this thread
+std::atomic<long> fails_after = -1;      // operator new refuses the one after so many; -1: none
 
 void* counted(std::size_t bytes, std::size_t alignment) {
   if (fails_after == 0) {
@@ -42,18 +46,18 @@ void* counted(std::size_t bytes, std::size_t alignment) {
 
 extern "C" void* malloc(std::size_t bytes) {
   static const auto next = reinterpret_cast<void* (*)(std::size_t)>(dlsym(RTLD_NEXT, "malloc"));
-  ++allocations;
+  ++allocations, ++allocations_here;
   return next(bytes);
 }
 extern "C" int posix_memalign(void** p, std::size_t alignment, std::size_t bytes) {
   static const auto next =
       reinterpret_cast<int (*)(void**, std::size_t, std::size_t)>(dlsym(RTLD_NEXT, "posix_memalign"));
-  ++allocations;
+  ++allocations, ++allocations_here;
   return next(p, alignment, bytes);
 }
 extern "C" void* realloc(void* old, std::size_t bytes) {
   static const auto next = reinterpret_cast<void* (*)(void*, std::size_t)>(dlsym(RTLD_NEXT, "realloc"));
-  ++allocations;
+  ++allocations, ++allocations_here;
   return next(old, bytes);
 }
 
@@ -106,6 +110,24 @@ TEST_CASE("no step allocates after the first, whatever changes between steps") {
       CHECK(after == before);
     }
   }
+}
+
+TEST_CASE("no step on several ranks allocates once exchanges repeat") {
+  std::vector<spread_parameter> parameters = small_model();
+  for (const named_rule& rule : all_rules())
+    parameters.push_back({"large " + rule.name, rule.options, 100, 260, 1, [](int) { return layout::rows(); }});
+  run_loopback(3, {}, [&](loopback engine) {
+    spread_trainer<eigen_backend, loopback, float> trainer(parameters, std::move(engine), {},
+                                                           eigen_backend({.threads = 1}));
+    for (int step = 0; step < 6; ++step) {
+      trainer.make_gradients(step);
+      const long before = allocations_here;
+      if (step == 3) trainer.opt.step_changes();
+      else trainer.opt.step();
+      const long after = allocations_here;
+      if (step >= 2) CHECK(after == before);
+    }
+  }).rethrow_first();
 }
 
 TEST_CASE("any allocation that fails leaves weights and state as they were, and the optimizer usable") {
@@ -224,4 +246,12 @@ TEST_CASE("a backend that can't be made leaves no thread behind") {
         fails_after = -1;
       }
     }
+}
+
+TEST_CASE("exchanges in one process that repeat allocate nothing") {
+  testing::check_that_engine_allocates_nothing(
+      [](auto law) {
+        for (const int size : {1, 2, 5}) run_loopback(size, {}, law).rethrow_first();
+      },
+      [] { return allocations.load(); });
 }

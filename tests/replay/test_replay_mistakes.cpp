@@ -14,10 +14,11 @@ namespace {
 
 // Checks that the program ends with status 2, one line on standard error that holds `why`, nothing on standard output,
 // and no new file in the folder of its input and output.
-void check_refused(const scratch_folder& folder, const std::vector<std::string>& flags, const std::string& why) {
+void check_refused(const scratch_folder& folder, const std::vector<std::string>& flags, const std::string& why,
+                   const std::string& program = NORMUON_REPLAY) {
   CAPTURE(why);
   const std::size_t files = folder.entries();
-  const program_result result = run_program(flags);
+  const program_result result = run_program(flags, program);
   CHECK(result.status == 2);
   CHECK(result.out.empty());
   CHECK(result.err.starts_with("replay: "));
@@ -60,7 +61,7 @@ TEST_CASE("mistaken flags are refused") {
       "--preset: expected paper, reference, nanogpt, dion, jordan, moonlight, torch_muon or adamw, got 'papers'");
   check_refused(input, {"--rule", "muon", "--preset", "paper"},
                 "--preset: expected jordan, moonlight or torch_muon for rule muon, got 'paper'");
-  check_refused(input, {"--backend", "cublas"}, "--backend: expected eigen, got 'cublas'");
+  check_refused(input, {"--backend", "torch"}, "--backend: expected eigen or cublas, got 'torch'");
   check_refused(input, {"--speed"}, "--speed");
   check_refused(input, {"stray"}, "stray");
   check_refused(input, {"--rule", "muon", "--rule", "adamw"}, "--rule");
@@ -72,6 +73,17 @@ TEST_CASE("mistaken flags are refused") {
   check_refused(folder, {"--output", folder / "out"}, "--input is required");
   check_refused(folder, {"--input", folder / "in"}, "--output is required");
   check_refused(folder, {"--input", folder / "in", "--output", folder / "out", "--rule"}, "--rule");
+}
+
+TEST_CASE("without CUDA, or without a device, --backend cublas is refused and says which of them is missing") {
+  const scratch_folder folder;
+  safetensors::write(folder / "in", small_case(3, 4, 1));
+  const std::vector<std::string> flags = {"--backend", "cublas", "--input", folder / "in", "--output", folder / "out"};
+  const program_result result = run_program(flags, NORMUON_REPLAY_FOR_ALL);
+  if (result.status == 0) return;  // there is a device
+  const bool built_without = result.err.find("built without CUDA") != result.err.npos;
+  check_refused(folder, flags, built_without ? "--backend: expected eigen, got 'cublas'" : "cudaGetDeviceCount: ",
+                NORMUON_REPLAY_FOR_ALL);
 }
 
 TEST_CASE("mistaken keys and values of --set are refused") {
@@ -92,7 +104,9 @@ TEST_CASE("mistaken keys and values of --set are refused") {
       {"norm_guard=none", "--set norm_guard: expected exact or as_published, got 'none'"},
       {"scale=0.2", "--set scale: expected rms_0.2, keep_norm, keep_norm*sqrt_max_1_ratio"},
       {"decay=none", "--set decay: expected decoupled or cautious, got 'none'"},
-      {"compute=float16", "--set compute: expected auto, float64, float32 or bfloat16, got 'float16'"},
+      {"compute=float8",
+       "--set compute: expected auto, float64, float32, bfloat16, float16 or tensor_float32, got 'float8'"},
+      {"compute=float16", "float16"},
       {"restart=-1", "--set restart: expected a step index from 1 to 15, a comma list of them, none or auto, got '-1'"},
       {"restart=2,", "--set restart: expected a step index from 1 to 15, a comma list of them, none or auto, got '2,'"},
       {"restart=5", "expected restarts before steps below 5, got 5"},

@@ -13,6 +13,8 @@ TEST_CASE("every kind of error has a name, and a message is its parts in the C l
   CHECK(name_of(error_code::backend) == "backend");
   CHECK(name_of(error_code::poisoned) == "poisoned");
   CHECK(name_of(error_code::file) == "file");
+  CHECK(name_of(error_code::device) == "device");
+  CHECK(name_of(error_code::engine) == "engine");
   try {
     fail(error_code::state, "expected ", 1234567, ", got ", 0.5);
   } catch (const error& e) {

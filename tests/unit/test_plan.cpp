@@ -28,12 +28,17 @@ struct planned {
   planned(const std::vector<shape>& shapes, index_t run_length, std::size_t limit = 0)
       : backend(counter_of(run_length), 2) {
     for (const shape& s : shapes) {
-      parameter<failing_backend> q{.name = std::to_string(parameters.size()), .group = s.group};
-      q.weight = bound_matrix(batched(row_major(memory.data(), s.rows, s.cols), s.batch, s.rows * s.cols));
-      q.state = parameter_state<failing_backend>(backend, q.weight.elements(), q.weight.elements());
+      parameter<failing_backend> q{.name = std::to_string(parameters.size()),
+                                   .group = s.group,
+                                   .rows = s.rows,
+                                   .cols = s.cols,
+                                   .batch = s.batch};
+      q.parts.push_back({.where = {0, 0, s.rows, s.cols},
+                         .weight = batched(row_major(memory.data(), s.rows, s.cols), s.batch, s.rows * s.cols)});
+      q.state = parameter_state<failing_backend>(backend, q.elements(), q.elements());
       parameters.push_back(std::move(q));
     }
-    p = plan<failing_backend>(backend, groups, parameters, limit, false);
+    p = plan<failing_backend>(backend, groups, parameters, {.limit = limit});
   }
 
   // Lengths of the runs of r x c matrices of a group.

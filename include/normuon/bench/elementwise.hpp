@@ -4,6 +4,7 @@
 #define NORMUON_BENCH_ELEMENTWISE_HPP
 
 #include <cmath>
+#include <deque>
 
 #include "normuon/bench/measure.hpp"
 
@@ -34,7 +35,8 @@ class elements {
  public:
   using real = typename B::real;
 
-  elements(B b, pass p, index_t n) : b_(std::move(b)), pass_(p), side_(side_of_elements(n)) {
+  // b must stay where it is.
+  elements(B& b, pass p, index_t n) : b_(b), pass_(p), side_(side_of_elements(n)) {
     const int needed = std::max(1, facts_of(p).arrays) + (p == pass::neuron_step && !has_fused_neuron_step<B> ? 1 : 0);
     for (int k = 0; k < needed; ++k)
       arrays_.emplace_back(random_reals(b_, n, static_cast<std::uint64_t>(k * n)), side_);
@@ -44,13 +46,19 @@ class elements {
     make_slots();
     length_ = std::clamp<index_t>(b_.run_length({side_, side_, 1, compute}), 1, 16);
     if (facts_of(p).stored > 0) make_operands();
+    // A program may only read operands that it has written itself.
+    if (p == pass::load || facts_of(p).stored == 0) act_.emplace(b_, [this](B& to) { call_all(to); });
+    else call_all(b_);
   }
+  elements(const elements&) = delete;
+  elements& operator=(const elements&) = delete;
 
   // The pass, once.
   void run() {
-    for_each(b_, (16 + length_ - 1) / length_, [&](B& worker, int, index_t run) { call(worker, run); });
-    b_.sync();
+    if (act_) (*act_)(b_);
+    else call_all(b_);
   }
+  void wait() { b_.sync(); }
 
   static traffic bytes(pass p) { return facts_of(p).bytes(sizeof(real), bytes_of(compute)); }
 
@@ -91,6 +99,9 @@ class elements {
     b.load(X, table(0, first), {}, slots_of(1, first), slots_of(0, first), {});
   }
 
+  void call_all(B& b) {
+    for_each(b, (16 + length_ - 1) / length_, [&](B& worker, int, index_t run) { call(worker, run); });
+  }
   void call(B& b, index_t run) {
     const auto first = static_cast<std::size_t>(run * length_);
     const auto at = [&](std::size_t array) { return table(array, first); };
@@ -115,7 +126,7 @@ class elements {
     }
   }
 
-  B b_;
+  B& b_;
   pass pass_;
   index_t side_, length_ = 1;
   std::vector<element_array<B>> arrays_;
@@ -123,7 +134,21 @@ class elements {
   std::vector<real*> lines_;
   std::vector<slot> slot_;
   std::vector<typename B::operand> operands_;
+  std::optional<repeated<B>> act_;
 };
+
+template <tensor_backend B>
+void run_elementwise(benchmark::State& state, B b, pass p, index_t n, int threads, const settings& s) {
+  const auto [moved, footprint] = elements<B>::bytes(p);
+  const auto count = static_cast<double>(n);
+  const index_t turns = inputs_in_turn(s, static_cast<std::size_t>(footprint * count));
+  std::deque<elements<B>> in_turn;  // none of which may move
+  for (index_t k = 0; k < turns; ++k) in_turn.emplace_back(b, p, n);
+  std::size_t turn = 0;
+  const auto run = [&] { in_turn[turn++ % in_turn.size()].run(); };
+  const double seconds = time_of(state, s, run, [&] { in_turn.front().wait(); });
+  count_bytes(state, moved * count, seconds, s.bandwidth(static_cast<std::size_t>(footprint * count), threads));
+}
 
 template <tensor_backend B, class Make>
 void register_elementwise(const std::string& backend, const Make& make, const settings& s) {
@@ -131,16 +156,9 @@ void register_elementwise(const std::string& backend, const Make& make, const se
     for (const index_t n : s.elements)
       for (const int threads : thread_counts<B>(s))
         add_benchmark(
-            path_of("elementwise", element_passes[k].name, backend, std::to_string(n), std::to_string(threads)),
+            path_of("elementwise", element_passes[k].name, backend, std::to_string(n), std::to_string(threads)), s,
             [=](benchmark::State& state) {
-              const auto p = static_cast<pass>(k);
-              elements<B> e(make(threads), p, n);
-              e.run();
-              const double seconds = time_of(state, [&] { e.run(); });
-              const auto [moved, footprint] = elements<B>::bytes(p);
-              const auto count = static_cast<double>(n);
-              count_bytes(state, moved * count, seconds,
-                          s.bandwidth(static_cast<std::size_t>(footprint * count), threads));
+              run_elementwise<B>(state, make(threads), static_cast<pass>(k), n, threads, s);
             });
 }
 

@@ -4,6 +4,8 @@
 
 #include <benchmark/benchmark.h>
 
+#include <functional>
+#include <optional>
 #include <string>
 
 #include "normuon/bench/settings.hpp"
@@ -13,16 +15,21 @@ namespace normuon::bench {
 
 // Registers body(state) under a name. An exception in it is an error of that benchmark alone.
 template <class Body>
-void add_benchmark(const std::string& name, Body&& body) {
-  const auto guarded = [body](benchmark::State& state) {
+void add_benchmark(const std::string& name, const settings& s, Body&& body) {
+  const auto guarded = [body, missing = s.missing, skipped = s.skipped](benchmark::State& state) {
+    if (!missing.empty()) return ++*skipped, state.SkipWithError(missing.c_str());
     try {
       body(state);
     } catch (const std::exception& e) {
       state.SkipWithError(e.what());
     }
   };
-  // Work is done by threads of the backend's own, so only the time on the wall tells.
-  benchmark::RegisterBenchmark(name.c_str(), guarded)->UseRealTime()->Unit(benchmark::kMillisecond);
+  benchmark::internal::Benchmark* const made = benchmark::RegisterBenchmark(name.c_str(), guarded);
+  made->Unit(benchmark::kMillisecond);
+  // Work is done by threads of the backend's own, so only the time on the wall tells; or by a device, which has a
+  // clock.
+  if (s.device_seconds) made->UseManualTime();
+  else made->UseRealTime();
 }
 
 // One more than a name: "a/b".
@@ -33,13 +40,62 @@ std::string path_of(std::string_view first, const Parts&... parts) {
   return name;
 }
 
-// The seconds of one iteration of f.
-template <class F>
-double time_of(benchmark::State& state, F&& f) {
-  const clock::time_point start = clock::now();
-  for (auto _ : state) f();
-  return seconds_since(start) / static_cast<double>(state.iterations());
+// The seconds of one call of f, until it is done: wait() is called behind each; or, by a device's own clock, of one
+// among many that follow each other.
+template <class F, class Wait>
+double time_of(benchmark::State& state, const settings& s, F&& f, Wait&& wait) {
+  constexpr benchmark::IterationCount many = 8;
+  double seconds = 0;
+  if (s.device_seconds) {
+    while (state.KeepRunningBatch(many)) {
+      const double part = s.device_seconds([&] {
+        for (benchmark::IterationCount k = 0; k < many; ++k) f();
+      });
+      state.SetIterationTime(part);
+      seconds += part;
+    }
+  } else {
+    const clock::time_point start = clock::now();
+    for (auto _ : state) f(), wait();
+    seconds = seconds_since(start);
+  }
+  return seconds / static_cast<double>(state.iterations());
 }
+
+// How many inputs of so many bytes take turns.
+inline index_t inputs_in_turn(const settings& s, std::size_t bytes) {
+  constexpr std::size_t most = 512;
+  return static_cast<index_t>(std::clamp<std::size_t>(s.rotated_bytes / std::max<std::size_t>(bytes, 1), 1, most));
+}
+
+// An act that is done again and again: recorded once, where the backend can, as a step is. Done once before, so that
+// all memory is there.
+template <tensor_backend B>
+class repeated {
+ public:
+  template <class Act>
+  repeated(B& b, Act&& act) : act_(act) {
+    act(b);
+    if constexpr (has_capture<B>) program_.emplace(b.record(act));
+  }
+  void operator()(B& b) {
+    if constexpr (has_capture<B>) b.replay(*program_);
+    else act_(b);
+  }
+
+ private:
+  template <class T>
+  struct program_of {
+    using type = char;  // of a backend that can't record
+  };
+  template <has_capture T>
+  struct program_of<T> {
+    using type = typename T::program;
+  };
+
+  std::function<void(B&)> act_;
+  std::optional<typename program_of<B>::type> program_;
+};
 
 // FLOP/s, and of the machine's peak.
 inline void count_flops(benchmark::State& state, double flop, double seconds, double peak) {
@@ -86,7 +142,8 @@ typename B::memory random_reals(B& b, index_t count, std::uint64_t first) {
 template <tensor_backend B>
 std::vector<compute_type> compute_types() {
   std::vector<compute_type> types;
-  for (const compute_type type : {compute_type::float64, compute_type::float32, compute_type::bfloat16})
+  for (const compute_type type : {compute_type::float64, compute_type::float32, compute_type::bfloat16,
+                                  compute_type::float16, compute_type::tensor_float32})
     if (B::computes(type) && (type != compute_type::float64 || B::default_compute() == type)) types.push_back(type);
   return types;
 }

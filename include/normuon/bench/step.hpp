@@ -43,12 +43,17 @@ template <tensor_backend B, class Options>
 void run_step(benchmark::State& state, B b, const Options& o, const model& m, int threads, const settings& s) {
   optimizer<B> opt(std::move(b));
   const std::vector<typename B::memory> tensors = add_model(opt, opt.add_group(o), m);
+  const auto wait = [&] { opt.backend().sync(); };
+  opt.step();  // makes the workspace
+  wait();
+  double host = 0;  // seconds until step() returned
   const auto step = [&] {
+    const clock::time_point start = clock::now();
     opt.step();
-    opt.backend().sync();
+    host += seconds_since(start);
   };
-  step();  // makes the workspace
-  const double seconds = time_of(state, step);
+  const double seconds = time_of(state, s, step, wait);
+  if (s.device_seconds) state.counters["host"] = host / static_cast<double>(state.iterations());
   for (const parameter_report& p : opt.report().parameters)
     if (p.outcome != outcome::moved || !(p.update_norm > 0)) return state.SkipWithError("a matrix has not moved");
 
@@ -71,7 +76,7 @@ void register_steps_of(std::string_view rule, const std::string& backend, comput
                        const Options& o, const settings& s) {
   for (const model& m : models)
     for (const int threads : thread_counts<B>(s))
-      add_benchmark(path_of("step", rule, backend, name_of(compute), m.name, std::to_string(threads)),
+      add_benchmark(path_of("step", rule, backend, name_of(compute), m.name, std::to_string(threads)), s,
                     [=](benchmark::State& state) { run_step<B>(state, make(threads), o, m, threads, s); });
 }
 
@@ -85,7 +90,9 @@ void register_step(const std::string& backend, const Make& make, const settings&
     register_steps_of<B>("normuon", backend, compute, make, paper, s);
     register_steps_of<B>("muon", backend, compute, make, torch, s);
   }
-  register_steps_of<B>("adamw", backend, B::default_compute(), make, adamw_options{}, s);
+  constexpr bool is_double = std::is_same_v<typename B::real, double>;  // there is no iteration
+  register_steps_of<B>("adamw", backend, is_double ? compute_type::float64 : compute_type::float32, make,
+                       adamw_options{}, s);
 }
 
 }  // namespace normuon::bench

@@ -92,10 +92,17 @@ std::vector<T> values(const tensor& t) {
   return out;
 }
 
-// Reads a whole file. Every size is checked before anything is allocated: beyond the tensors' bytes, which are no more
-// than the file's, memory stays within what `limits` allows. Throws error_code::file, naming the file and the tensor.
-inline file read(const std::filesystem::path& path) {
-  const input_file in(path);
+// A file's header, and where the data behind it begins.
+struct located_header {
+  std::string text;
+  header contents;
+  std::uint64_t data_begin = 0;
+};
+
+// Reads the header of an open file: of a file_system, or anything that has a size and is read at offsets. Every size is
+// checked before anything is allocated. Throws error_code::file, naming the file and the tensor.
+template <class File>
+located_header read_header(const File& in) {
   const std::string where = in.printed_path();
   std::uint64_t length = 0;
   if (in.size() < sizeof(length)) fail(error_code::file, where, ": expected at least 8 bytes, found ", in.size());
@@ -108,16 +115,26 @@ inline file read(const std::filesystem::path& path) {
   std::string text(length, '\0');
   in.read_at(sizeof(length), std::as_writable_bytes(std::span(text)));
   header contents = parse_header(text, room - length, where);
+  return {std::move(text), std::move(contents), sizeof(length) + length};
+}
 
+// Reads a whole file that is open. Beyond the tensors' bytes, which are no more than the file's, memory stays within
+// what `limits` allows. Throws error_code::file, naming the file and the tensor.
+template <class File>
+file read_from(const File& in) {
+  located_header h = read_header(in);
   file out;
-  out.metadata = std::move(contents.metadata);
-  for (auto& [name, e] : contents.tensors) {
+  out.metadata = std::move(h.contents.metadata);
+  for (auto& [name, e] : h.contents.tensors) {
     tensor& t = out.tensors[name];
     t = {e.type, std::move(e.shape), std::vector<std::byte>(e.end - e.begin)};
-    in.read_at(sizeof(length) + length + e.begin, t.bytes);
+    in.read_at(h.data_begin + e.begin, t.bytes);
   }
   return out;
 }
+
+// The same of the file at a path.
+inline file read(const std::filesystem::path& path) { return read_from(posix_file_system().open(path)); }
 
 // Writes the file whole, or leaves what was there: the bytes go to a temporary file in the same folder, then to the
 // disk, then to their name. They depend on the content alone. Throws error_code::file where a tensor's bytes don't fit
@@ -136,11 +153,16 @@ inline void write(const std::filesystem::path& path, const file& contents) {
   const std::string text = header_text(h, where);
   parse_header(text, data_size, where);
 
-  replacement_file out(path);
+  replacement_file<> out(path);
+  std::uint64_t at = 0;
+  const auto append = [&](const_bytes bytes) {
+    out.file().write_at(at, bytes);
+    at += bytes.size();
+  };
   const std::uint64_t length = text.size();
-  out.write(std::as_bytes(std::span(&length, 1)));
-  out.write(std::as_bytes(std::span(text)));
-  for (const auto* named : by_offset(h)) out.write(contents.tensors.at(named->first).bytes);
+  append(std::as_bytes(std::span(&length, 1)));
+  append(std::as_bytes(std::span(text)));
+  for (const auto* named : by_offset(h)) append(contents.tensors.at(named->first).bytes);
   out.commit();
 }
 

@@ -194,6 +194,13 @@ constexpr adamw_element<T> adamw(T m, T v, T g, double beta1, double beta2, T co
   return {e.m, e.v, adamw_direction(e.m, root, correction1, epsilon)};
 }
 
+// What a rank says of a parameter before a step: that its gradient is not finite, that it moves, or that this rank has
+// no gradient of it and no opinion.
+enum class verdict : std::uint8_t { held_back, moves, no_gradient };
+
+// What two ranks say together.
+constexpr verdict agreed(verdict a, verdict b) { return a == verdict::held_back || b == verdict::no_gradient ? a : b; }
+
 }  // namespace normuon
 
 #endif

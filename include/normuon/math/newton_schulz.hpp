@@ -74,11 +74,21 @@ constexpr iteration decide(const orthogonalizer_options& o, const published_epsi
   return {table, norm, wanted && possible, restarts.value_or(restart_steps{}), compute};
 }
 
+// Called between steps of an iteration, by the thread that asks for its products; by default nothing.
+struct iteration_hook {
+  void (*call)(void*) = nullptr;
+  void* context = nullptr;
+  void operator()() const {
+    if (call) call(context);
+  }
+};
+
 // Memory of the iteration for one run. X holds the input, then the result.
 template <tensor_backend B>
 struct iteration_workspace {
   typename B::operand X, Y;        // s x l
   typename B::operand A, P, Q, Z;  // s x s; Q and Z in the Gram form only
+  iteration_hook between;
 
   // Makes room for `count` rows x cols matrices. Allocates only where an earlier call has not made as much room.
   void resize(B& b, const iteration& it, index_t rows, index_t cols, index_t count) {
@@ -107,6 +117,7 @@ void iterate_plain(B& b, iteration_workspace<B>& w, const iteration& it) {
     polynomial(b, w.P, 0, step.b, step.c, w.A);        // P <- b A + c A^2
     b.multiply(w.Y, 1, w.P, w.X, false, step.a, w.X);  // Y <- a X + P X
     std::swap(w.X, w.Y);
+    w.between();
   }
 }
 
@@ -135,6 +146,7 @@ void iterate_gram(B& b, iteration_workspace<B>& w, const iteration& it) {
       b.multiply(w.Y, 1, w.Q, w.X, false, 0, w.X);  // X <- Q X
       std::swap(w.X, w.Y);
     }
+    w.between();
   }
 }
 

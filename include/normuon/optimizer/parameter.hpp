@@ -4,10 +4,12 @@
 
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "normuon/rules/adamw.hpp"
 #include "normuon/rules/muon.hpp"
 #include "normuon/rules/normuon.hpp"
+#include "normuon/shards/layout.hpp"
 
 namespace normuon {
 
@@ -17,10 +19,18 @@ struct group_factors {
   double weight_decay = 1;
 };
 
+using group_options = std::variant<normuon_options, adamw_options>;  // Muon is NorMuon without a neuron axis
+
+// The numbers of a group that may change from step to step.
+struct group_numbers {
+  double learning_rate, momentum, beta2, weight_decay;
+};
+
 struct group {
-  std::variant<normuon_options, adamw_options> options;  // Muon is NorMuon without a neuron axis
+  group_options options;  // as they are now
   std::string_view rule;
   group_factors factors;
+  group_options given = {};  // as they were when the group was added
 
   bool is_matrix_rule() const { return std::holds_alternative<normuon_options>(options); }
   normuon::weight_rounding weight_rounding() const {
@@ -29,6 +39,24 @@ struct group {
   // Whether weights of such a type have a master in the type of state.
   bool keeps_master(element_type weight) const {
     return weight_rounding() == weight_rounding::master && size_of(weight) == 2;
+  }
+
+  group_numbers numbers() const {
+    return std::visit(
+        [](const auto& o) {
+          return group_numbers{o.learning_rate, o.momentum, o.beta2, o.weight_decay};
+        },
+        options);
+  }
+  void set_numbers(const group_numbers& n) {
+    std::visit(
+        [&](auto& o) {
+          o.learning_rate = n.learning_rate;
+          o.momentum = n.momentum;
+          o.beta2 = n.beta2;
+          o.weight_decay = n.weight_decay;
+        },
+        options);
   }
 
   step_values values(double gradient_scale) const {
@@ -44,6 +72,16 @@ struct group {
         options);
   }
 };
+
+// Throws where an option is out of its range, or a number that steps use does not fit Real, the type of state.
+template <class Real>
+void validate_numbers(const group& g) {
+  std::visit([](const auto& o) { validate(o); }, g.options);
+  const step_values values = g.values(1);
+  validate_fits<Real>("learning_rate, times its factor", values.rate);
+  validate_fits<Real>("learning_rate * weight_decay, times their factors", values.decay);
+  if (const auto* o = std::get_if<adamw_options>(&g.options)) validate_fits<Real>("epsilon", o->epsilon);
+}
 
 // A matrix_ref with its type as a value: a batch of views.
 struct bound_matrix {
@@ -62,48 +100,6 @@ struct bound_matrix {
   }
   index_t elements() const { return batch * first.rows * first.cols; }
 };
-
-// For messages: "3 x 4", or "2 of 3 x 4" where it is no single matrix.
-inline std::string sizes_of(const bound_matrix& m) {
-  const std::string one = std::to_string(m.first.rows) + " x " + std::to_string(m.first.cols);
-  return m.batch == 1 ? one : std::to_string(m.batch) + " of " + one;
-}
-
-// For messages: the types of weights and gradients that a backend takes.
-template <tensor_backend B>
-std::string types_taken_by() {
-  std::string list;
-  for (const element_type type :
-       {element_type::float64, element_type::float32, element_type::bfloat16, element_type::float16})
-    if (B::takes(type)) list += (list.empty() ? "" : ", ") + std::string(name_of(type));
-  return list;
-}
-
-// What a view is bound as: a word for messages, the error of a view that can't be taken, and whether a step writes it.
-struct binding_kind {
-  std::string_view what;
-  error_code code;
-  bool written;
-};
-inline constexpr binding_kind weight_binding{"weight", error_code::parameter, true},
-    gradient_binding{"gradient", error_code::gradient, false}, change_binding{"change", error_code::gradient, true};
-
-// Throws where `m` can't be walked: negative sizes, no memory, sizes beyond 64 bits, or, if it is written, elements
-// that share memory through a stride of 0.
-inline void validate_view(const std::string& name, const binding_kind& as, const bound_matrix& m) {
-  const auto refuse = [&](const auto&... why) { fail(as.code, as.what, " of '", name, "': ", why...); };
-  const matrix_view& v = m.first;
-  if (v.rows < 0 || v.cols < 0 || m.batch < 0) refuse("expected sizes >= 0, got ", sizes_of(m));
-  index_t elements = 0, bytes = 0;
-  if (__builtin_mul_overflow(v.rows, v.cols, &elements) || __builtin_mul_overflow(elements, m.batch, &elements) ||
-      __builtin_mul_overflow(elements, index_t{16}, &bytes))
-    refuse("expected sizes that fit 64 bits, got ", sizes_of(m));
-  if (elements == 0) return;
-  if (v.data == nullptr) refuse("expected memory for ", elements, " elements, got a null pointer");
-  if (as.written &&
-      ((v.rows > 1 && v.row_stride == 0) || (v.cols > 1 && v.col_stride == 0) || (m.batch > 1 && m.batch_stride == 0)))
-    refuse("expected elements of their own, got a stride of 0");
-}
 
 // Entries of v per matrix.
 constexpr index_t neuron_count(neuron_axis axis, index_t rows, index_t cols) {
@@ -148,16 +144,43 @@ class parameter_state {
   index_t momentum_ = 0, second_ = 0, master_ = 0;
 };
 
+// What this rank holds of a parameter: a rectangle of each of its matrices.
+struct parameter_part {
+  rectangle where;
+  bound_matrix weight, gradient = {}, change = {};
+  index_t before = 0;  // elements of the parts before it: its momentum and master lie behind theirs
+
+  // Its matrix `entry` of a batch in state that has the shape of the weight and begins at `base`.
+  template <class Real>
+  matrix_view state_view(Real* base, index_t entry) const {
+    return row_major(base + before + entry * where.elements(), where.rows, where.cols);
+  }
+};
+
 template <tensor_backend B>
 struct parameter {
   std::string name;
   int group = 0;
-  bound_matrix weight = {}, gradient = {}, change = {};
+  index_t rows = 0, cols = 0, batch = 0;      // of the whole, wherever it is
+  element_type type = element_type::float32;  // of the weight
+  layout how = layout::replicated();
+  std::vector<parameter_part> parts = {};
+  std::vector<int> owners = {};  // of each matrix: who keeps v. None while nobody has asked, nor of an elementwise rule
   bool frozen = false;
   bool has_master = false;
   parameter_state<B> state = {};
 
-  bool has_gradient() const { return gradient.batch != 0; }
+  bool has_gradient() const { return !parts.empty() && parts.front().gradient.batch != 0; }
+  index_t elements() const { return rows * cols * batch; }
+  index_t elements_here() const { return parts.empty() ? 0 : parts.back().before + parts.back().weight.elements(); }
+  // A replicated parameter is whole on every rank.
+  bool is_whole_here() const { return elements_here() == elements(); }
+  // Whether U or D of a matrix rule moves between ranks: no rank alone holds all.
+  bool travels(int ranks) const { return ranks > 1 && elements() != 0 && !how.sole_holder(rows, cols, ranks); }
+
+  random_stream stream(std::uint64_t seed, const parameter_part& part, index_t entry) const {
+    return {random_key(seed, name), (entry * rows + part.where.row) * cols + part.where.col, cols};
+  }
 };
 
 }  // namespace normuon

@@ -4,16 +4,24 @@
 #define NORMUON_OPTIMIZER_PLAN_HPP
 
 #include <algorithm>
-#include <array>
+#include <limits>
 #include <numeric>
 #include <string_view>
 #include <vector>
 
 #include "normuon/optimizer/run.hpp"
-#include "normuon/optimizer/sharing.hpp"
 #include "normuon/report.hpp"
 
 namespace normuon {
+
+struct plan_settings {
+  std::size_t limit = 0;     // bytes of workspace that a run of several matrices may need, 0 for no limit
+  bool diagnostics = false;  // there is room for what is measured on request
+  std::uint64_t seed = 0;    // of random numbers
+  int rank = 0, ranks = 1;
+  element_type wire =
+      element_type_of<float>;  // in which U and D travel, and to which they are rounded where they don't
+};
 
 template <tensor_backend B>
 class plan {
@@ -21,16 +29,16 @@ class plan {
   using real = typename B::real;
 
   plan() = default;
-  // `limit`: bytes of workspace that a run of several matrices may need, 0 for no limit. `seed`: of random numbers.
-  plan(B& b, const std::vector<group>& groups, const std::vector<parameter<B>>& parameters, std::size_t limit,
-       bool diagnostics, std::uint64_t seed = 0) {
+  plan(B& b, const std::vector<group>& groups, const std::vector<parameter<B>>& parameters, const plan_settings& s)
+      : settings_(s) {
     place_matrices(groups, parameters);
+    make_constants(b);
     make_slots(b, groups.size(), parameters);
-    make_tables(groups, parameters, seed);
-    make_neuron_vectors(b, diagnostics);
-    cut_runs(b, groups, limit);
-    if constexpr (has_shared_runs<B>) shared_runs = runs_shared_by(b);
-    make_workspaces(b, groups);
+    make_tables(groups, parameters);
+    make_neuron_vectors(b);
+    cut_runs(b, groups);
+    shared_runs = runs_shared_by(b, shapes, runs);
+    workspaces = make_workspaces(b, shapes, runs);
   }
 
   std::vector<matrix_plan> shapes;
@@ -42,7 +50,9 @@ class plan {
   std::vector<slot> parameter_ok, parameter_counter;
   std::vector<outcome> staged_outcome;  // of the step that was staged last: moved, frozen or absent
 
-  // One entry per matrix. U and D are of the workspace that serves the run.
+  // One entry per matrix of which this rank has all to do; of an elementwise rule, per part of one. Behind those follow
+  // the matrices that it owns while others hold them too, whose W and G have sizes only. U and D are of the workspace
+  // that serves the run.
   std::vector<matrix_view> W, change, G, M, V, U, D, master;
   std::vector<slot> ok, sound, norm, counter;
   std::vector<random_stream> streams;
@@ -50,12 +60,24 @@ class plan {
   std::vector<index_t> neurons;   // lengths of f and r
   std::vector<int> shape_of, group_of;
   std::vector<std::size_t> parameter_of;
+  std::size_t local = 0;  // so many of the first are in runs
 
   std::vector<workspace<B>> workspaces;
 
   // Slots on the device, and what the host writes into the first of them at every step: numbers, then flags.
   std::vector<double> staged;
   typename B::memory slots_memory, reals_memory;
+
+  int rank() const { return settings_.rank; }
+  int ranks() const { return settings_.ranks; }
+  element_type wire() const { return settings_.wire; }
+  bool is_narrow() const { return wire() != element_type_of<real>; }
+
+  // Numbers that never change, and a matrix of one 0 that is as large as it is said to be.
+  number one() const { return address_of<double>(constants_.data()); }
+  number none() const { return one() + 1; }
+  number not_a_number() const { return one() + 2; }
+  const matrix_view* zero() const { return &zero_; }
 
   step_numbers numbers(int group) const { return step_numbers(slot_at(group * step_numbers::count)); }
   double& staged_ok(std::size_t parameter) { return staged[staged.size() - first.size() + parameter]; }
@@ -69,17 +91,19 @@ class plan {
   struct bank {
     int group;
     index_t rows, cols;  // 0 x 0: an elementwise rule takes any shape
+    bool travels;
     friend bool operator==(const bank&, const bank&) = default;
   };
 
   slot slot_at(index_t i) const { return address_of<double>(slots_memory.data()) + i; }
 
-  static bank bank_of(const std::vector<group>& groups, const parameter<B>& p) {
-    if (!groups[static_cast<std::size_t>(p.group)].is_matrix_rule()) return {p.group, 0, 0};
-    return {p.group, p.weight.first.rows, p.weight.first.cols};
+  bank bank_of(const std::vector<group>& groups, const parameter<B>& p) const {
+    if (!groups[static_cast<std::size_t>(p.group)].is_matrix_rule()) return {p.group, 0, 0, false};
+    return {p.group, p.rows, p.cols, p.travels(settings_.ranks)};
   }
 
-  // Gives every matrix its place: bank after bank, a parameter's matrices together. Empty matrices get none.
+  // Gives every matrix its place: bank after bank, a parameter's matrices together. Empty matrices get none, and those
+  // that others own.
   void place_matrices(const std::vector<group>& groups, const std::vector<parameter<B>>& parameters) {
     first.assign(parameters.size(), 0);
     count.assign(parameters.size(), 0);
@@ -87,16 +111,27 @@ class plan {
     std::vector<bank> banks;
     for (const parameter<B>& p : parameters)
       if (std::find(banks.begin(), banks.end(), bank_of(groups, p)) == banks.end()) banks.push_back(bank_of(groups, p));
-    index_t place = 0;
-    for (const bank& wanted : banks)
+    std::stable_partition(banks.begin(), banks.end(), [](const bank& b) { return !b.travels; });
+    for (const bank& wanted : banks) {
       for (std::size_t i = 0; i < parameters.size(); ++i) {
-        if (bank_of(groups, parameters[i]) != wanted || parameters[i].weight.elements() == 0) continue;
-        first[i] = place;
-        count[i] = parameters[i].weight.batch;
-        place += count[i];
+        const parameter<B>& p = parameters[i];
+        if (bank_of(groups, p) != wanted || p.elements() == 0) continue;
+        first[i] = static_cast<index_t>(group_of.size());
+        count[i] = wanted.travels ? std::count(p.owners.begin(), p.owners.end(), settings_.rank)
+                                  : static_cast<index_t>(p.parts.size()) * p.batch;
         group_of.insert(group_of.end(), static_cast<std::size_t>(count[i]), wanted.group);
         parameter_of.insert(parameter_of.end(), static_cast<std::size_t>(count[i]), i);
       }
+      if (!wanted.travels) local = group_of.size();
+    }
+  }
+
+  void make_constants(B& b) {
+    constexpr double numbers[] = {1, 0, std::numeric_limits<double>::quiet_NaN(), 0};
+    constants_ = b.allocate(sizeof numbers);
+    b.write(constants_.data(), numbers, sizeof numbers);
+    zero_ = row_major_of(element_type_of<real>, constants_.data() + 3 * sizeof(double), 0, 0);
+    zero_.row_stride = zero_.col_stride = 0;
   }
 
   void make_slots(B& b, std::size_t groups, const std::vector<parameter<B>>& parameters) {
@@ -113,7 +148,7 @@ class plan {
     }
   }
 
-  void make_tables(const std::vector<group>& groups, const std::vector<parameter<B>>& parameters, std::uint64_t seed) {
+  void make_tables(const std::vector<group>& groups, const std::vector<parameter<B>>& parameters) {
     const std::size_t all = group_of.size();
     for (auto* table : {&W, &change, &G, &M, &V, &U, &D, &master}) table->resize(all);
     streams.resize(all);
@@ -124,32 +159,50 @@ class plan {
     for (std::size_t i = 0; i < parameters.size(); ++i) {
       const parameter<B>& p = parameters[i];
       const group& g = groups[static_cast<std::size_t>(p.group)];
-      const index_t m = p.weight.first.rows, n = p.weight.first.cols;
-      const int shape = count[i] != 0 && g.is_matrix_rule() ? shape_for(p.group, g, m, n) : -1;
-      for (index_t batch = 0; batch < count[i]; ++batch) {
-        const auto k = static_cast<std::size_t>(first[i] + batch);
-        ok[k] = parameter_ok[i];
-        counter[k] = parameter_counter[i];
-        M[k] = row_major(p.state.momentum() + batch * m * n, m, n);
-        shape_of[k] = shape;
-        if (shape < 0) {
-          V[k] = row_major(p.state.second() + batch * m * n, m, n);
-        } else {
-          const neuron_axis axis = shapes[static_cast<std::size_t>(shape)].factors.axis;
-          v[k] = p.state.second() + batch * neuron_count(axis, m, n);
-          neurons[k] = neuron_count(axis == neuron_axis::none ? neuron_axis::rows : axis, m, n);
-        }
-        W[k] = p.weight.one(batch);
-        if (p.has_master) master[k] = row_major(p.state.master() + batch * m * n, m, n);
-        streams[k] = {random_key(seed, p.name), batch * m * n, n};
+      const int shape = count[i] != 0 && g.is_matrix_rule() ? shape_for(p.group, g, p.rows, p.cols) : -1;
+      auto k = static_cast<std::size_t>(first[i]);
+      if (k < local) {
+        for (const parameter_part& part : p.parts)
+          for (index_t batch = 0; batch < (count[i] == 0 ? 0 : p.batch); ++batch)
+            place_entry(k++, i, p, part, batch, shape);
+        continue;
       }
+      for (index_t batch = 0; count[i] != 0 && batch < p.batch; ++batch)
+        if (p.owners[static_cast<std::size_t>(batch)] == settings_.rank) place_owned(k++, i, p, batch, shape);
     }
   }
 
+  void place_entry(std::size_t k, std::size_t i, const parameter<B>& p, const parameter_part& part, index_t batch,
+                   int shape) {
+    if (shape < 0) {
+      ok[k] = parameter_ok[i];
+      counter[k] = parameter_counter[i];
+      shape_of[k] = shape;
+      V[k] = part.state_view(p.state.second(), batch);
+    } else {
+      place_owned(k, i, p, batch, shape);
+    }
+    M[k] = part.state_view(p.state.momentum(), batch);
+    if (p.has_master) master[k] = part.state_view(p.state.master(), batch);
+    W[k] = part.weight.one(batch);
+    streams[k] = p.stream(settings_.seed, part, batch);
+  }
+
+  // What the owner of a matrix needs for it.
+  void place_owned(std::size_t k, std::size_t i, const parameter<B>& p, index_t batch, int shape) {
+    ok[k] = parameter_ok[i];
+    counter[k] = parameter_counter[i];
+    shape_of[k] = shape;
+    const neuron_axis axis = shapes[static_cast<std::size_t>(shape)].factors.axis;
+    v[k] = p.state.second() + batch * neuron_count(axis, p.rows, p.cols);
+    neurons[k] = neuron_count(axis == neuron_axis::none ? neuron_axis::rows : axis, p.rows, p.cols);
+    W[k] = row_major(static_cast<real*>(nullptr), p.rows, p.cols);
+  }
+
   // f and r of every matrix, and q where it is asked for, in one piece of memory.
-  void make_neuron_vectors(B& b, bool diagnostics) {
+  void make_neuron_vectors(B& b) {
     const auto q_length = [&](std::size_t k) {
-      return diagnostics && shape_of[k] >= 0 ? std::min(W[k].rows, W[k].cols) : 0;
+      return settings_.diagnostics && shape_of[k] >= 0 ? std::min(W[k].rows, W[k].cols) : 0;
     };
     index_t total = 0;
     for (std::size_t k = 0; k < neurons.size(); ++k) total += 2 * neurons[k] + q_length(k);
@@ -183,98 +236,46 @@ class plan {
     return static_cast<int>(shapes.size()) - 1;
   }
 
-  void cut_runs(B& b, const std::vector<group>& groups, std::size_t limit) {
+  // Runs of the matrices that are this rank's alone, the most expensive first.
+  void cut_runs(B& b, const std::vector<group>& groups) {
     const auto same_bank = [&](std::size_t i, std::size_t k) {
       return group_of[i] == group_of[k] && (shape_of[i] < 0 || (W[i].rows == W[k].rows && W[i].cols == W[k].cols));
     };
-    for (std::size_t i = 0; i < group_of.size();) {
+    for (std::size_t i = 0; i < local;) {
       std::size_t end = i;
-      while (end < group_of.size() && same_bank(i, end)) ++end;
-      const index_t length = run_length(b, groups, i, limit);
-      for (; i < end; i += static_cast<std::size_t>(runs.back().count)) {
-        const index_t taken = std::min(length, static_cast<index_t>(end - i));
-        const double cost = cost_of(shape_of[i] >= 0, W[i].rows, W[i].cols) * static_cast<double>(taken);
-        runs.push_back({group_of[i], shape_of[i], static_cast<index_t>(i), taken, cost});
-      }
+      while (end < local && same_bank(i, end)) ++end;
+      const index_t length = run_length(b, run_of(groups, i, 1));
+      for (; i < end; i += static_cast<std::size_t>(runs.back().count))
+        runs.push_back(run_of(groups, i, std::min(length, static_cast<index_t>(end - i))));
     }
     std::stable_sort(runs.begin(), runs.end(), [](const run& a, const run& c) { return a.cost > c.cost; });
   }
 
-  // How many of the first runs a backend's workers should do together.
-  std::size_t runs_shared_by(const B& b) const {
-    std::vector<double> costs;
-    std::size_t shareable = 0;
-    for (const run& a : runs) {
-      costs.push_back(a.cost);
-      const matrix_view& w = W[static_cast<std::size_t>(a.first)];
-      const auto [s, l] = std::minmax(w.rows, w.cols);
-      if (shareable + 1 == costs.size() && b.shares({s, l, a.count, compute_of(a.shape)})) ++shareable;
-    }
-    return runs_to_share(costs, shareable, normuon::workers(b));
+  run run_of(const std::vector<group>& groups, std::size_t i, index_t length) const {
+    const index_t m = W[i].rows, n = W[i].cols;
+    const double cost = cost_of(shape_of[i] >= 0, m, n) * static_cast<double>(length);
+    run a{group_of[i], shape_of[i], static_cast<index_t>(i), length, m, n, cost};
+    if (a.shape < 0) return a;
+    const bool narrow = settings_.wire != element_type_of<real>;
+    a.stores_U = narrow || std::get<normuon_options>(groups[static_cast<std::size_t>(a.group)].options).nesterov;
+    a.stores_D = narrow || !has_fused_neuron_step<B>;
+    return a;
   }
 
-  compute_type compute_of(int shape) const {
-    return shape < 0 ? B::default_compute() : shapes[static_cast<std::size_t>(shape)].iteration.compute;
+  // As many matrices like that of the run `one` as the backend likes, and as the limit allows.
+  index_t run_length(B& b, const run& one) const {
+    const auto [s, l] = std::minmax(one.rows, one.cols);
+    const index_t wanted = std::max<index_t>(1, b.run_length({s, l, 1, compute_of<B>(shapes, one.shape)}));
+    if (one.shape < 0) return wanted;
+    const std::size_t bytes = sum(bytes_for(b, shapes, one));
+    if (settings_.limit == 0 || bytes == 0) return wanted;
+    return static_cast<index_t>(std::clamp<std::size_t>(settings_.limit / bytes, 1, static_cast<std::size_t>(wanted)));
   }
 
-  index_t run_length(B& b, const std::vector<group>& groups, std::size_t i, std::size_t limit) const {
-    const auto [s, l] = std::minmax(W[i].rows, W[i].cols);
-    const index_t wanted = std::max<index_t>(1, b.run_length({s, l, 1, compute_of(shape_of[i])}));
-    if (shape_of[i] < 0) return wanted;
-    const auto one = sum(run_bytes(b, groups, {group_of[i], shape_of[i], 0, 1, 0}));
-    if (limit == 0 || one == 0) return wanted;
-    return static_cast<index_t>(std::clamp<std::size_t>(limit / one, 1, static_cast<std::size_t>(wanted)));
-  }
-
-  // Bytes of a workspace's buffers: X and Y;  A and P;  Q and Z;  U;  D.
-  using buffer_bytes = std::array<std::size_t, 5>;
-  static std::size_t sum(const buffer_bytes& bytes) {
-    return std::accumulate(bytes.begin(), bytes.end(), std::size_t{0});
-  }
-
-  // What a run needs of them.
-  buffer_bytes run_bytes(B& b, const std::vector<group>& groups, const run& a) const {
-    const matrix_plan& p = shapes[static_cast<std::size_t>(a.shape)];
-    const index_t m = p.factors.rows, n = p.factors.cols;
-    const auto [XY, AP, QZ] = iteration_workspace<B>::bytes(b, p.iteration, m, n, a.count);
-    const std::size_t U_or_D = static_cast<std::size_t>(m * n * a.count) * sizeof(real);
-    const bool needs_U = std::get<normuon_options>(groups[static_cast<std::size_t>(a.group)].options).nesterov;
-    return {XY, AP, QZ, needs_U ? U_or_D : 0, has_fused_neuron_step<B> ? 0 : U_or_D};
-  }
-
-  // Any worker may take any run. Where there are no more runs of matrices than workers, each run has a workspace of its
-  // own; otherwise each worker has one, for all runs.
-  void make_workspaces(B& b, const std::vector<group>& groups) {
-    const std::ptrdiff_t workers = normuon::workers(b);
-    if (std::count_if(runs.begin(), runs.end(), [](const run& a) { return a.shape >= 0; }) > workers) {
-      for (std::ptrdiff_t worker = 0; worker < workers; ++worker) workspaces.push_back(workspace_for(b, groups, runs));
-      return;
-    }
-    for (run& a : runs)
-      if (a.shape >= 0) {
-        a.workspace = static_cast<int>(workspaces.size());
-        workspaces.push_back(workspace_for(b, groups, {&a, 1}));
-      }
-  }
-
-  // One that can serve each of the runs: each of its buffers is as large as its largest use.
-  workspace<B> workspace_for(B& b, const std::vector<group>& groups, std::span<const run> served) const {
-    buffer_bytes most = {};
-    workspace<B> w;
-    for (const run& a : served)
-      if (a.shape >= 0) {
-        const buffer_bytes bytes = run_bytes(b, groups, a);
-        for (std::size_t k = 0; k < bytes.size(); ++k) most[k] = std::max(most[k], bytes[k]);
-        const matrix_plan& p = shapes[static_cast<std::size_t>(a.shape)];
-        w.iteration.resize(b, p.iteration, p.factors.rows, p.factors.cols, a.count);
-      }
-    w.U = b.allocate(most[3]);
-    w.D = b.allocate(most[4]);
-    w.bytes = sum(most);
-    return w;
-  }
-
+  plan_settings settings_;
   std::vector<int> group_of_shape_;
+  typename B::memory constants_;
+  matrix_view zero_;
 };
 
 }  // namespace normuon

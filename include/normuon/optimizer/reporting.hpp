@@ -118,6 +118,7 @@ parameter_report report_on(const plan<B>& p, const plan_values<B>& values, const
                         .path = values.paths[static_cast<std::size_t>(shape)]};
   }
   if (report.outcome != outcome::moved && report.outcome != outcome::non_finite_update) return report;
+  const auto matrices = static_cast<index_t>(end - first);
   const double rate = values.at(p.numbers(parameter.group).rate);
   double square = 0, direction = 0, before = 0, after = 0, residual = 0, moved = 0;
   for (std::size_t k = first; k < end; ++k) {
@@ -137,7 +138,9 @@ parameter_report report_on(const plan<B>& p, const plan_values<B>& values, const
     if (diagnostics) residual += orthogonality_residual(values.vector_at(p.q[k]), std::min(m, n), sums.norm_o);
   }
   report.update_norm = rate * std::sqrt(square);
-  report.update_rms = report.update_norm / std::sqrt(static_cast<double>(parameter.weight.elements()));
+  const index_t elements =
+      p.shape_of[first] >= 0 ? matrices * parameter.rows * parameter.cols : parameter.elements_here();
+  report.update_rms = report.update_norm / std::sqrt(static_cast<double>(elements));
   report.direction_norm = std::sqrt(direction);
   if (diagnostics && moved > 0) {
     report.spread_before = before / moved;

@@ -2,19 +2,23 @@
 #ifndef NORMUON_OPTIMIZER_STATE_HPP
 #define NORMUON_OPTIMIZER_STATE_HPP
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <vector>
 
 #include "normuon/optimizer/parameter.hpp"
+#include "normuon/shards/plan/matrices.hpp"
 
 namespace normuon {
 
-// A tensor of any rank, row-major. State of type float is held exactly.
+// A tensor of any rank, row-major, or what this rank keeps of one. State of type float is held exactly.
 struct named_tensor {
   std::string name;  // a parameter's, with ".step", ".momentum", ".second_moment" or ".master" behind it
   std::vector<index_t> shape;
   std::vector<double> values;
+  std::vector<index_t> start = {};  // where it begins in a tensor of shape `whole`, of which other ranks keep the rest;
+  std::vector<index_t> whole = {};  // both empty: it is whole
 };
 
 // The same without its numbers, and the type in which they are kept.
@@ -22,6 +26,7 @@ struct listed_tensor {
   std::string name;
   element_type type = element_type::float64;
   std::vector<index_t> shape;
+  std::vector<index_t> start = {}, whole = {};
 
   std::size_t count() const {
     index_t count = 1;
@@ -30,23 +35,79 @@ struct listed_tensor {
   }
 };
 
-// The tensors that hold the state of `p`.   momentum: the weight's shape; second_moment: one number per neuron (matrix
-// rules; none for Muon) or per element (AdamW);   step: one number;   master: the weight's shape, where it has one. The
-// shapes of a batch begin with its length.
+// And where in a parameter's state it lies: reals behind the counter.
+struct state_tensor : listed_tensor {
+  index_t place = 0;
+};
+
+// For messages: "[2, 3]", or "[2, 3] at [4, 0] of [8, 3]".
+inline std::string shape_text(const std::vector<index_t>& extents) {
+  std::string s = "[";
+  for (const index_t extent : extents) s += (s.size() > 1 ? ", " : "") + std::to_string(extent);
+  return s + "]";
+}
+template <class Tensor>
+std::string place_of(const Tensor& t) {
+  return shape_text(t.shape) + (t.whole.empty() ? "" : " at " + shape_text(t.start) + " of " + shape_text(t.whole));
+}
+
+// The tensors that hold what rank `rank` keeps of the state of `p`.   step: one number;   momentum: the weight's shape;
+// second_moment: one number per neuron, its owner's (matrix rules; none for Muon), or per element (AdamW);   master:
+// the weight's shape, where it has one. The shapes of a batch begin with its length.
 template <tensor_backend B>
-std::vector<listed_tensor> state_tensors(const parameter<B>& p, const group& g) {
+std::vector<state_tensor> state_tensors(const parameter<B>& p, const group& g, int rank) {
+  std::vector<state_tensor> tensors;
+  const bool whole = p.is_whole_here();
+  const auto add = [&](const char* suffix, std::vector<index_t> start, std::vector<index_t> shape,
+                       std::vector<index_t> all, index_t place, bool is_all) {
+    if (p.batch == 1)
+      for (auto* extents : {&start, &shape, &all}) extents->erase(extents->begin());
+    state_tensor t;
+    t.name = p.name + suffix;
+    t.type = element_type_of<typename B::real>;
+    t.shape = std::move(shape);
+    if (!is_all) t.start = std::move(start), t.whole = std::move(all);
+    t.place = place;
+    tensors.push_back(std::move(t));
+  };
+  const auto add_like_weight = [&](const char* suffix, index_t place) {
+    for (const parameter_part& a : p.parts)
+      add(suffix, {0, a.where.row, a.where.col}, {p.batch, a.where.rows, a.where.cols}, {p.batch, p.rows, p.cols},
+          place + a.before, whole);
+  };
+  tensors.push_back({{p.name + ".step", element_type::float64, {1}}, -1});
+  add_like_weight(".momentum", 0);
+  const index_t elements = p.elements_here();
+  if (!g.is_matrix_rule()) {
+    add_like_weight(".second_moment", elements);
+  } else if (const neuron_axis axis = std::get<normuon_options>(g.options).neuron_axis; axis != neuron_axis::none) {
+    const index_t neurons = neuron_count(axis, p.rows, p.cols);
+    const auto is_mine = [&](int owner) { return owner == rank || owner == no_owner; };  // none: it is empty
+    if (std::all_of(p.owners.begin(), p.owners.end(), is_mine)) {
+      add(".second_moment", {0, 0}, {p.batch, neurons}, {p.batch, neurons}, elements, true);
+    } else {
+      for (index_t b = 0; b < p.batch; ++b)
+        if (is_mine(p.owners[static_cast<std::size_t>(b)]))
+          add(".second_moment", {b, 0}, {1, neurons}, {p.batch, neurons}, elements + b * neurons, false);
+    }
+  }
+  if (p.has_master) add_like_weight(".master", p.state.master() - p.state.momentum());
+  return tensors;
+}
+
+// The tensors of all ranks together, in the same order.
+template <tensor_backend B>
+std::vector<listed_tensor> whole_state(const parameter<B>& p, const group& g) {
   const auto shaped = [&](const char* suffix, std::vector<index_t> shape) {
-    if (p.weight.batch != 1) shape.insert(shape.begin(), p.weight.batch);
+    if (p.batch != 1) shape.insert(shape.begin(), p.batch);
     return listed_tensor{p.name + suffix, element_type_of<typename B::real>, std::move(shape)};
   };
-  const index_t m = p.weight.first.rows, n = p.weight.first.cols;
-  std::vector<listed_tensor> tensors;
-  tensors.push_back({p.name + ".step", element_type::float64, {1}});
-  tensors.push_back(shaped(".momentum", {m, n}));
-  if (!g.is_matrix_rule()) tensors.push_back(shaped(".second_moment", {m, n}));
+  std::vector<listed_tensor> tensors = {{p.name + ".step", element_type::float64, {1}},
+                                        shaped(".momentum", {p.rows, p.cols})};
+  if (!g.is_matrix_rule()) tensors.push_back(shaped(".second_moment", {p.rows, p.cols}));
   else if (const neuron_axis axis = std::get<normuon_options>(g.options).neuron_axis; axis != neuron_axis::none)
-    tensors.push_back(shaped(".second_moment", {neuron_count(axis, m, n)}));
-  if (p.has_master) tensors.push_back(shaped(".master", {m, n}));
+    tensors.push_back(shaped(".second_moment", {neuron_count(axis, p.rows, p.cols)}));
+  if (p.has_master) tensors.push_back(shaped(".master", {p.rows, p.cols}));
   return tensors;
 }
 
@@ -54,14 +115,10 @@ std::vector<listed_tensor> state_tensors(const parameter<B>& p, const group& g) 
 // is no whole number >= 0. Moments may hold a NaN or an infinity, as a step may have left them (see outcome and
 // non_finite_policy).
 inline void validate_state(const listed_tensor& expected, const named_tensor& given) {
-  const auto text = [](const std::vector<index_t>& shape) {
-    std::string s = "[";
-    for (const index_t extent : shape) s += (s.size() > 1 ? ", " : "") + std::to_string(extent);
-    return s + "]";
-  };
-  if (given.shape != expected.shape || given.values.size() != expected.count())
-    fail(error_code::state, "state '", expected.name, "': expected shape ", text(expected.shape), " with ",
-         expected.count(), " values, got ", text(given.shape), " with ", given.values.size());
+  if (given.shape != expected.shape || given.values.size() != expected.count() || given.start != expected.start ||
+      given.whole != expected.whole)
+    fail(error_code::state, "state '", expected.name, "': expected shape ", place_of(expected), " with ",
+         expected.count(), " values, got ", place_of(given), " with ", given.values.size());
   const bool is_step = expected.name.ends_with(".step"), is_second = expected.name.ends_with(".second_moment");
   for (const double x : given.values) {
     if (is_step && !is_finite(x))
@@ -73,46 +130,46 @@ inline void validate_state(const listed_tensor& expected, const named_tensor& gi
   }
 }
 
-// Copies the state of `p`, whose state_tensors are `listed`, from the device.
+// Copies state of `p`, whose state_tensors are `placed`, from the device.
 template <tensor_backend B>
-std::vector<named_tensor> read_state(B& b, const parameter<B>& p, const std::vector<listed_tensor>& listed) {
+std::vector<named_tensor> read_state(B& b, const parameter<B>& p, const std::vector<state_tensor>& placed) {
   using real = typename B::real;
   std::vector<named_tensor> tensors;
-  for (const listed_tensor& t : listed) tensors.push_back({t.name, t.shape, std::vector<double>(t.count())});
+  for (const state_tensor& t : placed)
+    tensors.push_back({t.name, t.shape, std::vector<double>(t.count()), t.start, t.whole});
   std::vector<real> reals(static_cast<std::size_t>(p.state.real_count()));
   b.read(tensors[0].values.data(), p.state.counter(), sizeof(double));
   b.read(reals.data(), p.state.momentum(), reals.size() * sizeof(real));
   b.sync();
-  auto next = reals.begin();
-  for (std::size_t i = 1; i < tensors.size(); ++i) {
-    const auto end = next + static_cast<std::ptrdiff_t>(tensors[i].values.size());
-    std::copy(next, end, tensors[i].values.begin());
-    next = end;
-  }
+  for (std::size_t i = 1; i < tensors.size(); ++i)
+    std::copy_n(reals.begin() + placed[i].place, tensors[i].values.size(), tensors[i].values.begin());
   return tensors;
 }
 
-// State of one parameter, checked and converted, waiting to be written.
+// State of one parameter, checked and converted, waiting to be written. What this rank does not keep is zero.
 template <class Real>
 struct staged_state {
   double step = 0;
-  std::vector<Real> reals;  // all others, as they lie in parameter_state
+  std::vector<Real> reals;  // as they lie in parameter_state
 };
 
-// Checks `given`, the tensors of `p` in the order of state_tensors. Writes nothing.
+// Checks `given`, the tensors of `p` in the order of `expected`, its state_tensors. Writes nothing.
 template <tensor_backend B>
-staged_state<typename B::real> stage_state(const std::vector<listed_tensor>& expected,
+staged_state<typename B::real> stage_state(const parameter<B>& p, const std::vector<state_tensor>& expected,
                                            const std::vector<const named_tensor*>& given) {
   using real = typename B::real;
   staged_state<real> staged;
   for (std::size_t i = 0; i < expected.size(); ++i) validate_state(expected[i], *given[i]);
   staged.step = given[0]->values[0];
-  for (std::size_t i = 1; i < expected.size(); ++i)
+  staged.reals.resize(static_cast<std::size_t>(p.state.real_count()));
+  for (std::size_t i = 1; i < expected.size(); ++i) {
+    auto next = staged.reals.begin() + expected[i].place;
     for (const double x : given[i]->values) {
-      staged.reals.push_back(static_cast<real>(x));
-      if (is_finite(x) && !is_finite(staged.reals.back()))
+      *next++ = static_cast<real>(x);
+      if (is_finite(x) && !is_finite(static_cast<real>(x)))
         fail(error_code::state, "state '", expected[i].name, "': ", x, " is out of range");
     }
+  }
   return staged;
 }
 

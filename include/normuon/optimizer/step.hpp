@@ -15,7 +15,65 @@ struct step_settings {
   write_form write = write_form::weight;
   bool propagate = false;  // non-finite numbers are let through
   bool diagnostics = false;
+  bool zero_missing = false;  // a missing gradient is a gradient of zeros
 };
+
+// The gradient of one matrix; where none is bound, `zero` as its every element, or a view without memory that has the
+// weight's sizes.
+inline matrix_view gradient_of(const parameter_part& part, index_t entry, const matrix_view* zero) {
+  if (part.gradient.batch != 0) return part.gradient.one(entry);
+  matrix_view absent = zero ? *zero : part.weight.one(entry);
+  if (!zero) absent.data = nullptr;
+  absent.rows = part.where.rows;
+  absent.cols = part.where.cols;
+  return absent;
+}
+
+// out <- A, rounded to the type of out.
+template <tensor_backend B>
+void copy(B& b, const plan<B>& p, views out, views A, flags ok) {
+  b.blend(out, p.one(), A, p.none(), A, ok);
+}
+
+// What a group says of weights of 16 bits, where there are any.
+inline low_bits low_bits_of(weight_rounding rounding, views written, views masters,
+                            std::span<const random_stream> streams, slots steps) {
+  const auto any = [](views table, auto&& is) { return std::any_of(table.begin(), table.end(), is); };
+  if (any(masters, [](const matrix_view& v) { return v.data != nullptr; })) return {.masters = masters};
+  if (rounding != weight_rounding::stochastic ||
+      !any(written, [](const matrix_view& v) { return size_of(v.type) == 2; }))
+    return {};
+  return {.streams = streams, .steps = steps};
+}
+
+template <class T>
+std::span<const T> entries_of(const std::vector<T>& table, const run& a) {
+  return std::span<const T>(table).subspan(static_cast<std::size_t>(a.first), static_cast<std::size_t>(a.count));
+}
+template <class T>
+vectors<T> entries_of(const std::vector<T*>& table, const run& a, index_t length) {
+  return {entries_of(table, a), length};
+}
+
+// What the owner of a run keeps, and uses while it makes the update.
+template <tensor_backend B>
+owner<B> owner_of(plan<B>& p, const run& a, iteration_workspace<B>& work, bool propagate) {
+  const index_t neurons = p.neurons[static_cast<std::size_t>(a.first)];
+  const bool has_v = p.shapes[static_cast<std::size_t>(a.shape)].factors.axis != neuron_axis::none;
+  return {.v = has_v ? entries_of(p.v, a, neurons) : vectors<typename B::real>{},
+          .f = entries_of(p.f, a, neurons),
+          .r = entries_of(p.r, a, neurons),
+          .norms = entries_of(p.norm, a),
+          .sound = propagate ? flags{} : entries_of(p.sound, a),
+          .work = &work};
+}
+
+// Row norms of O O^T, for the report.
+template <tensor_backend B>
+void measure_residual(B& b, plan<B>& p, const run& a, iteration_workspace<B>& work) {
+  gram(b, work.A, work.X);
+  b.mean_squares(entries_of(p.q, a, std::min(a.rows, a.cols)), work.A, side::rows);
+}
 
 template <tensor_backend B>
 class stepper {
@@ -31,15 +89,18 @@ class stepper {
     }
     for (std::size_t i = 0; i < parameters.size(); ++i) {
       const parameter<B>& q = parameters[i];
-      p_.staged_outcome[i] = q.frozen ? outcome::frozen : q.has_gradient() ? outcome::moved : outcome::absent;
-      p_.staged_ok(i) = p_.staged_outcome[i] == outcome::moved ? 1 : 0;
-      for (index_t batch = 0; batch < p_.count[i]; ++batch) {
-        const auto k = static_cast<std::size_t>(p_.first[i] + batch);
-        p_.W[k] = q.weight.one(batch);
-        p_.G[k] = q.has_gradient() ? q.gradient.one(batch) : p_.W[k];
-        if (!q.has_gradient()) p_.G[k].data = nullptr;  // absent, but of a shape
-        if (settings_.write == write_form::change) p_.change[k] = q.change.one(batch);
-      }
+      const bool given = q.has_gradient() || (settings_.zero_missing && !q.parts.empty());
+      p_.staged_outcome[i] = q.frozen ? outcome::frozen : given ? outcome::moved : outcome::absent;
+      // A gradient that is missing here may be there on another rank, which is not known yet.
+      p_.staged_ok(i) = !q.frozen && (given || p_.ranks() > 1) ? 1 : 0;
+      auto k = static_cast<std::size_t>(p_.first[i]);
+      if (p_.count[i] == 0 || k >= p_.local) continue;
+      for (const parameter_part& part : q.parts)
+        for (index_t entry = 0; entry < q.batch; ++entry, ++k) {
+          p_.W[k] = part.weight.one(entry);
+          p_.G[k] = gradient_of(part, entry, p_.staged_ok(i) != 0 ? p_.zero() : nullptr);
+          if (settings_.write == write_form::change) p_.change[k] = part.change.one(entry);
+        }
     }
   }
 
@@ -53,15 +114,14 @@ class stepper {
     for_each(b, static_cast<index_t>(p_.first.size()), [this](B& worker, int, index_t parameter) {
       const auto i = static_cast<std::size_t>(parameter);
       const auto first = static_cast<std::size_t>(p_.first[i]), count = static_cast<std::size_t>(p_.count[i]);
-      if (count == 0 || p_.staged_ok(i) == 0) return;
+      if (count == 0 || first >= p_.local || p_.staged_ok(i) == 0) return;
       worker.all_finite(flags(p_.ok).subspan(first, count), views(p_.G).subspan(first, count),
                         p_.numbers(p_.group_of[first]).gradient_scale);
     });
   }
 
-  // Moves all parameters. progress[i] of run i is 1 from its beginning, 2 from its end.
-  void move(B& b, std::vector<std::uint8_t>& progress) {
-    b.count(p_.parameter_counter, p_.parameter_ok);
+  // Moves what is this rank's alone. progress[i] of run i is 1 from its beginning, 2 from its end.
+  void move(B& b, std::span<std::uint8_t> progress) {
     const auto move_run = [&, this](B& worker, int index, std::size_t i) {
       const run& a = p_.runs[i];
       const bool moves = may_move(a);
@@ -81,25 +141,14 @@ class stepper {
  private:
   template <class T>
   static std::span<const T> of(const std::vector<T>& table, const run& a) {
-    return std::span<const T>(table).subspan(static_cast<std::size_t>(a.first), static_cast<std::size_t>(a.count));
-  }
-  template <class T>
-  static vectors<T> of(const std::vector<T*>& table, const run& a, index_t length) {
-    return {of(table, a), length};
+    return entries_of(table, a);
   }
 
   const group& group_of(const run& a) const { return groups_[static_cast<std::size_t>(a.group)]; }
   views out(const run& a) const { return of(settings_.write == write_form::weight ? p_.W : p_.change, a); }
 
-  // What the group of a run says of weights of 16 bits, where there are any.
   normuon::low_bits low_bits(const run& a) const {
-    const views written = out(a), masters = of(p_.master, a);
-    const auto any = [](views table, auto&& is) { return std::any_of(table.begin(), table.end(), is); };
-    if (any(masters, [](const matrix_view& v) { return v.data != nullptr; })) return {.masters = masters};
-    if (group_of(a).weight_rounding() != weight_rounding::stochastic ||
-        !any(written, [](const matrix_view& v) { return size_of(v.type) == 2; }))
-      return {};
-    return {.streams = of(p_.streams, a), .steps = of(p_.counter, a)};
+    return low_bits_of(group_of(a).weight_rounding(), out(a), of(p_.master, a), of(p_.streams, a), of(p_.counter, a));
   }
 
   // False where the host knows that no matrix of the run moves. A recorded step has to take all of them.
@@ -127,32 +176,28 @@ class stepper {
     const auto& o = std::get<normuon_options>(group_of(a).options);
     const matrix_plan& shape = p_.shapes[static_cast<std::size_t>(a.shape)];
     const step_numbers k = p_.numbers(a.group);
-    place(p_.U, o.nesterov ? &w.U : nullptr, a, shape);
-    if constexpr (!has_fused_neuron_step<B>) place(p_.D, &w.D, a, shape);
-    const index_t neurons = p_.neurons[static_cast<std::size_t>(a.first)];
-    const bool has_v = shape.factors.axis != neuron_axis::none;
-    owner<B> s{.v = has_v ? of(p_.v, a, neurons) : vectors<typename B::real>{},
-               .f = of(p_.f, a, neurons),
-               .r = of(p_.r, a, neurons),
-               .norms = of(p_.norm, a),
-               .sound = settings_.propagate ? flags{} : of(p_.sound, a),
-               .work = &w.iteration};
-    rule::advance(b, o, of(p_.M, a), of(p_.U, a), of(p_.G, a), k, of(p_.ok, a));
-    rule::direct_and_apply(b, shape, s, out(a), of(p_.W, a), of(p_.D, a), of(p_.U, a), k, {o.decay, settings_.write},
-                           of(p_.ok, a), low_bits(a));
-    if (settings_.diagnostics) {
-      gram(b, w.iteration.A, w.iteration.X);
-      b.mean_squares(of(p_.q, a, std::min(shape.factors.rows, shape.factors.cols)), w.iteration.A, side::rows);
+    place(p_.U, a.stores_U ? &w.U : nullptr, a);
+    if (a.stores_D) place(p_.D, &w.D, a);
+    owner<B> s = owner_of(p_, a, w.iteration, settings_.propagate);
+    const flags ok = of(p_.ok, a);
+    const update_formula formula{o.decay, settings_.write};
+    rule::advance(b, o, of(p_.M, a), of(p_.U, a), of(p_.G, a), k, ok);
+    if (p_.is_narrow()) {
+      if (!o.nesterov) copy(b, p_, of(p_.U, a), of(p_.M, a), ok);
+      rule::direct(b, shape, s, of(p_.D, a), of(p_.U, a), k, ok);
+      rule::apply(b, out(a), of(p_.W, a), of(p_.D, a), k, formula, s.obeyed(ok), low_bits(a));
+    } else {
+      rule::direct_and_apply(b, shape, s, out(a), of(p_.W, a), of(p_.D, a), of(p_.U, a), k, formula, ok, low_bits(a));
     }
+    if (settings_.diagnostics) measure_residual(b, p_, a, w.iteration);
   }
 
   // Lets the table's views of the run lie in the workspace, or where M is if there is none.
-  void place(std::vector<matrix_view>& table, const typename B::memory* memory, const run& a,
-             const matrix_plan& shape) {
-    const index_t m = shape.factors.rows, n = shape.factors.cols;
+  void place(std::vector<matrix_view>& table, const typename B::memory* memory, const run& a) {
+    const index_t bytes = a.rows * a.cols * static_cast<index_t>(size_of(p_.wire()));
     for (index_t i = 0; i < a.count; ++i) {
       const auto k = static_cast<std::size_t>(a.first + i);
-      table[k] = memory ? row_major(address_of<typename B::real>(memory->data()) + i * m * n, m, n) : p_.M[k];
+      table[k] = memory ? row_major_of(p_.wire(), memory->data() + i * bytes, a.rows, a.cols) : p_.M[k];
     }
   }
 

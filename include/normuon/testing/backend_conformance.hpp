@@ -8,8 +8,8 @@
 #ifndef NORMUON_TESTING_BACKEND_CONFORMANCE_HPP
 #define NORMUON_TESTING_BACKEND_CONFORMANCE_HPP
 
+#include "normuon/testing/conformance/adamw_laws.hpp"
 #include "normuon/testing/conformance/door_laws.hpp"
-#include "normuon/testing/conformance/element_laws.hpp"
 #include "normuon/testing/conformance/iteration_laws.hpp"
 #include "normuon/testing/conformance/low_bit_laws.hpp"
 #include "normuon/testing/conformance/memory_laws.hpp"

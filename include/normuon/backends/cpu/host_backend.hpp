@@ -58,6 +58,7 @@ class basic_host_backend {
   // Works on an executor that is lent; it must outlive the backend, and not be in use while an operation runs.
   explicit basic_host_backend(Executor& threads, const cpu_options& options = {}) : algebra_(options) { take(threads); }
 
+  static constexpr bool is_host_memory = true;
   static constexpr bool takes(element_type type) {
     return type != element_type::float64 || std::is_same_v<Real, double>;
   }
@@ -97,6 +98,18 @@ class basic_host_backend {
   void count(slots counters, flags ok) {
     for (std::size_t i = 0; i < counters.size(); ++i)
       if (goes(ok, i)) *counters[i] += 1;
+  }
+
+  void note_verdicts(verdict* mine, flags ok) {
+    for (std::size_t i = 0; i < ok.size(); ++i)
+      if (mine[i] == verdict::moves && *ok[i] == 0) mine[i] = verdict::held_back;
+  }
+  void agree(flags ok, const verdict* all, int ranks) {
+    for (std::size_t i = 0; i < ok.size(); ++i) {
+      verdict v = all[i];
+      for (std::size_t r = 1; r < static_cast<std::size_t>(ranks); ++r) v = agreed(v, all[r * ok.size() + i]);
+      *ok[i] = v == verdict::moves ? 1 : 0;
+    }
   }
 
   void blend(views out, number x, views A, number y, views B, flags ok) {

@@ -19,7 +19,7 @@ class product_choices {
   product_choices(std::string made_on, std::filesystem::path file)
       : made_on_(std::move(made_on)), file_(std::move(file)) {
     if (file_.empty() || !std::filesystem::exists(file_)) return;
-    const input_file in(file_);
+    const posix_file in = posix_file_system().open(file_);
     if (in.size() > most_bytes) refuse("expected at most 1 MiB");
     std::string text(in.size(), '\0');
     in.read_at(0, std::as_writable_bytes(std::span(text)));
@@ -36,8 +36,8 @@ class product_choices {
     known_[key] = value;
     if (file_.empty()) return;
     const std::string text = text_of(known_);
-    replacement_file out(file_);
-    out.write(std::as_bytes(std::span(text)));
+    replacement_file<> out(file_);
+    out.file().write_at(0, std::as_bytes(std::span(text)));
     out.commit();
   }
 

@@ -4,13 +4,28 @@
 #define NORMUON_BACKENDS_CUDA_TABLES_HPP
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include "normuon/backends/cuda/kernels.hpp"
 
 namespace normuon {
+
+// Copies a table to where it travels from. Bytes between the fields of a view, which equal views need not share, become
+// zero: tables that say the same are the same bytes.
+template <class T>
+void pack_table(std::byte* to, const void* entries, std::size_t bytes) {
+  std::memcpy(to, entries, bytes);
+  if constexpr (!std::has_unique_object_representations_v<T>) {
+    static_assert(std::is_same_v<T, matrix_view>);
+    constexpr std::size_t gap = offsetof(matrix_view, type) + sizeof(element_type), end = offsetof(matrix_view, rows);
+    static_assert(offsetof(matrix_view, type) == sizeof(void*) && sizeof(matrix_view) == end + 4 * sizeof(index_t));
+    for (std::size_t entry = 0; entry < bytes; entry += sizeof(T)) std::memset(to + entry + gap, 0, end - gap);
+  }
+}
 
 class table_set {
  public:
@@ -21,7 +36,7 @@ class table_set {
     const std::size_t bytes = entries.size_bytes();
     for (const part& p : parts_)
       if (p.entries == entries.data() && p.bytes == bytes) return {static_cast<std::int64_t>(p.offset)};
-    return {append(entries.data(), bytes)};
+    return {append(entries.data(), bytes, pack_table<T>)};
   }
   // The same of pointers to reals of any type.
   template <class Real>
@@ -38,7 +53,7 @@ class table_set {
 
   std::size_t bytes() const { return bytes_; }
   void pack(std::byte* to) const {
-    for (const part& p : parts_) std::memcpy(to + p.offset, p.entries, p.bytes);
+    for (const part& p : parts_) p.copy(to + p.offset, p.entries, p.bytes);
   }
   void clear() {
     parts_.clear();
@@ -50,10 +65,11 @@ class table_set {
   struct part {
     const void* entries;
     std::size_t bytes, offset;
+    void (*copy)(std::byte* to, const void* entries, std::size_t bytes);
   };
-  std::int64_t append(const void* entries, std::size_t bytes) {
+  std::int64_t append(const void* entries, std::size_t bytes, decltype(part::copy) copy) {
     const std::size_t offset = bytes_;
-    parts_.push_back({entries, bytes, offset});
+    parts_.push_back({entries, bytes, offset, copy});
     bytes_ += (bytes + 15) / 16 * 16;
     return static_cast<std::int64_t>(offset);
   }

@@ -1,0 +1,121 @@
+// What a user may bind: checks of the views that become weights, gradients and change buffers.
+#ifndef NORMUON_OPTIMIZER_BINDING_HPP
+#define NORMUON_OPTIMIZER_BINDING_HPP
+
+#include <string>
+
+#include "normuon/optimizer/parameter.hpp"
+#include "normuon/shards/sharded_ref.hpp"
+
+namespace normuon {
+
+// For messages: "3 x 4", or "2 of 3 x 4" where it is no single matrix.
+inline std::string sizes_text(index_t rows, index_t cols, index_t batch) {
+  const std::string one = std::to_string(rows) + " x " + std::to_string(cols);
+  return batch == 1 ? one : std::to_string(batch) + " of " + one;
+}
+inline std::string sizes_of(const bound_matrix& m) { return sizes_text(m.first.rows, m.first.cols, m.batch); }
+
+// For messages: the types of weights and gradients that a backend takes.
+template <tensor_backend B>
+std::string types_taken_by() {
+  std::string list;
+  for (const element_type type :
+       {element_type::float64, element_type::float32, element_type::bfloat16, element_type::float16})
+    if (B::takes(type)) list += (list.empty() ? "" : ", ") + std::string(name_of(type));
+  return list;
+}
+
+// What a view is bound as: a word for messages, the error of a view that can't be taken, and whether a step writes it.
+struct binding_kind {
+  std::string_view what;
+  error_code code;
+  bool written;
+};
+inline constexpr binding_kind weight_binding{"weight", error_code::parameter, true},
+    gradient_binding{"gradient", error_code::gradient, false}, change_binding{"change", error_code::gradient, true};
+
+// Throws where `m` can't be walked: negative sizes, no memory, sizes beyond 64 bits, or, if it is written, elements
+// that share memory through a stride of 0.
+inline void validate_view(const std::string& name, const binding_kind& as, const bound_matrix& m) {
+  const auto refuse = [&](const auto&... why) { fail(as.code, as.what, " of '", name, "': ", why...); };
+  const matrix_view& v = m.first;
+  if (v.rows < 0 || v.cols < 0 || m.batch < 0) refuse("expected sizes >= 0, got ", sizes_of(m));
+  index_t elements = 0, bytes = 0;
+  if (__builtin_mul_overflow(v.rows, v.cols, &elements) || __builtin_mul_overflow(elements, m.batch, &elements) ||
+      __builtin_mul_overflow(elements, index_t{16}, &bytes))
+    refuse("expected sizes that fit 64 bits, got ", sizes_of(m));
+  if (elements == 0) return;
+  if (v.data == nullptr) refuse("expected memory for ", elements, " elements, got a null pointer");
+  if (as.written &&
+      ((v.rows > 1 && v.row_stride == 0) || (v.cols > 1 && v.col_stride == 0) || (m.batch > 1 && m.batch_stride == 0)))
+    refuse("expected elements of their own, got a stride of 0");
+}
+
+// The same, and throws where it is of a type that the backend does not take, has not the sizes of the part, or is what
+// a step reads and begins where the weight does, which it writes.
+template <tensor_backend B>
+void validate_binding(const std::string& name, const parameter_part& part, const binding_kind& as,
+                      const bound_matrix& m) {
+  validate_view(name, as, m);
+  const auto refuse = [&](const auto&... why) { fail(as.code, as.what, " of '", name, "': ", why...); };
+  if (!B::takes(m.first.type)) refuse("expected one of ", types_taken_by<B>(), ", got ", name_of(m.first.type));
+  const bound_matrix& w = part.weight;
+  if (m.first.rows != w.first.rows || m.first.cols != w.first.cols || m.batch != w.batch)
+    refuse("expected ", sizes_of(w), ", got ", sizes_of(m));
+  if (!as.written && m.elements() != 0 && m.first.data == w.first.data)
+    refuse("expected memory of its own, got that of the weight");
+}
+
+// The views of a user in the order of the rectangles that they show.
+template <class T>
+std::vector<bound_matrix> bound_parts(const sharded_ref<T>& ref) {
+  return {ref.parts.begin(), ref.parts.end()};
+}
+
+// The parts of a parameter that the views show. Throws where they are not one for each rectangle that the layout gives
+// the rank, and of its sizes, or the layout can't be.
+inline std::vector<parameter_part> parts_of(const std::string& name, const layout& how, index_t rows, index_t cols,
+                                            index_t batch, int rank, int ranks, std::span<const bound_matrix> weights) {
+  const auto refuse = [&](const auto&... why) { fail(error_code::parameter, "weight of '", name, "': ", why...); };
+  index_t elements = 0;
+  if (rows < 0 || cols < 0 || batch < 0 || __builtin_mul_overflow(rows, cols, &elements) ||
+      __builtin_mul_overflow(elements, batch, &elements) || __builtin_mul_overflow(elements, index_t{16}, &elements))
+    refuse("expected sizes >= 0 that fit 64 bits, got ", sizes_text(rows, cols, batch));
+  how.check(name, rows, cols, ranks);
+  const rectangle_list held = how.rectangles(rows, cols, rank, ranks);
+  if (weights.size() != held.size())
+    refuse("expected ", held.size(), " views, one for each rectangle that rank ", rank, " of ", ranks, " holds under '",
+           how.text(), "', got ", weights.size());
+  std::vector<parameter_part> parts;
+  index_t before = 0;
+  for (std::size_t k = 0; k < held.size(); ++k) {
+    const bound_matrix& w = weights[k];
+    if (w.first.rows != held[k].rows || w.first.cols != held[k].cols || w.batch != batch)
+      refuse("expected ", sizes_text(held[k].rows, held[k].cols, batch), " in part ", k, ", got ", sizes_of(w));
+    parts.push_back({.where = held[k], .weight = w, .before = before});
+    before += w.elements();
+  }
+  return parts;
+}
+
+// Binds a view for each part, or none. Throws as validate_binding does, and where they are not as many. Returns whether
+// what is written has another type from now on, which plans depend on.
+template <tensor_backend B>
+bool bind_parts(parameter<B>& p, bound_matrix parameter_part::*member, const binding_kind& as,
+                std::span<const bound_matrix> given) {
+  if (given.size() != p.parts.size())
+    fail(as.code, as.what, " of '", p.name, "': expected ", p.parts.size(), " views, got ", given.size());
+  for (std::size_t k = 0; k < given.size(); ++k) validate_binding<B>(p.name, p.parts[k], as, given[k]);
+  bool changed = false;
+  for (std::size_t k = 0; k < given.size(); ++k) {
+    bound_matrix& bound = p.parts[k].*member;
+    changed |= as.written && bound.batch != 0 && bound.first.type != given[k].first.type;
+    bound = given[k];
+  }
+  return changed;
+}
+
+}  // namespace normuon
+
+#endif

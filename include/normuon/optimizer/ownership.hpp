@@ -1,0 +1,42 @@
+// The matrices of an optimizer's parameters as a shard plan sees them, and which rank owns which.
+#ifndef NORMUON_OPTIMIZER_OWNERSHIP_HPP
+#define NORMUON_OPTIMIZER_OWNERSHIP_HPP
+
+#include "normuon/optimizer/parameter.hpp"
+#include "normuon/shards/plan/owners.hpp"
+
+namespace normuon {
+
+// Every matrix of every parameter, in their order. `wire`: the type in which U and D travel.
+template <tensor_backend B>
+std::vector<sharded_matrix> matrices_of(const std::vector<group>& groups, const std::vector<parameter<B>>& parameters,
+                                        element_type wire) {
+  std::vector<sharded_matrix> matrices;
+  for (const parameter<B>& p : parameters)
+    for (index_t b = 0; b < p.batch; ++b)
+      matrices.push_back({.name = p.name,
+                          .rows = p.rows,
+                          .cols = p.cols,
+                          .where = p.how,
+                          .wire = wire,
+                          .matrix_rule = groups[static_cast<std::size_t>(p.group)].is_matrix_rule(),
+                          .entry = b,
+                          .owner = p.owners.empty() ? no_owner : p.owners[static_cast<std::size_t>(b)]});
+  return matrices;
+}
+
+// Sets the owners of all parameters of matrix rules: the same on every rank, without asking the others. Who owns a
+// matrix already keeps it, as its v is there.
+template <tensor_backend B>
+void choose_owners(const std::vector<group>& groups, std::vector<parameter<B>>& parameters, int ranks) {
+  const ownership chosen = assign_owners(matrices_of(groups, parameters, element_type_of<typename B::real>), ranks);
+  auto next = chosen.owner.begin();
+  for (parameter<B>& p : parameters) {
+    if (groups[static_cast<std::size_t>(p.group)].is_matrix_rule()) p.owners.assign(next, next + p.batch);
+    next += p.batch;
+  }
+}
+
+}  // namespace normuon
+
+#endif

@@ -1,0 +1,177 @@
+// The part of a step in which matrices travel: parts of U go to the owner, who makes D of the whole and sends parts of
+// it back. While a bucket is computed the next one gathers and the one before it scatters.
+#ifndef NORMUON_OPTIMIZER_SHARDED_STEP_HPP
+#define NORMUON_OPTIMIZER_SHARDED_STEP_HPP
+
+#include <thread>
+
+#include "normuon/optimizer/sharded_plan.hpp"
+#include "normuon/optimizer/step.hpp"
+
+namespace normuon {
+
+template <tensor_backend B, shard_engine Engine>
+class sharded_stepper {
+ public:
+  // `step`: how many steps went before, the same number on every rank.
+  sharded_stepper(plan<B>& p, sharded_plan<B, Engine>& s, Engine& engine, const std::vector<group>& groups,
+                  const step_settings& settings, std::uint64_t step)
+      : p_(p), s_(s), engine_(engine), groups_(groups), settings_(settings), step_(step) {}
+
+  // Notes on the host where weights, gradients and change buffers are now.
+  void stage(B& b, const std::vector<parameter<B>>& parameters) {
+    for_each_piece([&](held_piece& h) {
+      const parameter<B>& q = parameters[h.parameter];
+      const parameter_part& part = q.parts[h.part];
+      h.W = part.weight.one(h.entry);
+      h.G = gradient_of(part, h.entry, p_.zero());
+      if (settings_.write == write_form::change) h.change = part.change.one(h.entry);
+    });
+    b.write(s_.sound_memory.data(), s_.sound_ones.data(), s_.sound_memory.size());
+  }
+
+  void check(B& b) {
+    for_each_piece([&](held_piece& h) { b.all_finite({&h.ok, 1}, {&h.G, 1}, p_.numbers(h.group).gradient_scale); });
+  }
+
+  // Moves what travels. progress[i] of bucket i is 1 from its beginning, 2 from its end.
+  void move(B& b, std::span<std::uint8_t> progress) {
+    auto& buckets = s_.buckets;
+    for (std::size_t i = 0; i < buckets.size(); ++i) {
+      if (i == 0) send_U(b, 0, progress);
+      if (i + 1 < buckets.size()) send_U(b, i + 1, progress);
+      receive_U(b, i);
+      direct(b, buckets[i]);
+      send_D(b, i);
+      for (held_piece& h : buckets[i].local) apply(b, h);
+      if (i > 0) receive_D(b, i - 1, progress);
+    }
+    if (!buckets.empty()) receive_D(b, buckets.size() - 1, progress);
+  }
+
+ private:
+  template <class F>
+  void for_each_piece(F&& f) {
+    for (auto& bucket : s_.buckets)
+      for (auto* pieces : {&bucket.remote, &bucket.local})
+        for (held_piece& h : *pieces) f(h);
+  }
+
+  const normuon_options& options(int group) const {
+    return std::get<normuon_options>(groups_[static_cast<std::size_t>(group)].options);
+  }
+
+  void send_U(B& b, std::size_t i, std::span<std::uint8_t> progress) {
+    progress[i] = 1;
+    for (held_piece& h : s_.buckets[i].remote) advance(b, h);
+    write_headers(i, direction::gather);
+    s_.buckets[i].gather->start(engine_);
+  }
+
+  void receive_U(B& b, std::size_t i) {
+    auto& bucket = s_.buckets[i];
+    for (held_piece& h : bucket.local) advance(b, h);
+    bucket.gather->finish(engine_);
+    check_headers(i, direction::gather);
+    for (const carried_piece& u : bucket.arrived) copy(b, p_, {&u.to, 1}, {&u.from, 1}, {});
+  }
+
+  // A piece whose first element is a NaN brings no update: the owner found that U overflows, or that nothing moves.
+  void send_D(B& b, std::size_t i) {
+    for (const carried_piece& d : s_.buckets[i].finished) {
+      const matrix_view first = part_of(d.to, {0, 0, 1, 1});
+      if (!settings_.propagate) b.blend({&first, 1}, p_.not_a_number(), {&first, 1}, p_.none(), {&first, 1}, {});
+      copy(b, p_, {&d.to, 1}, {&d.from, 1}, settings_.propagate ? flags{} : flags{&d.sound, 1});
+    }
+    write_headers(i, direction::scatter);
+    s_.buckets[i].scatter->start(engine_);
+  }
+
+  void receive_D(B& b, std::size_t i, std::span<std::uint8_t> progress) {
+    s_.buckets[i].scatter->finish(engine_);
+    check_headers(i, direction::scatter);
+    for (held_piece& h : s_.buckets[i].remote) {
+      const matrix_view first = part_of(h.D, {0, 0, 1, 1});
+      if (!settings_.propagate) b.all_finite({&h.sound, 1}, {&first, 1}, p_.one());
+      apply(b, h);
+    }
+    progress[i] = 2;
+  }
+
+  void advance(B& b, held_piece& h) {
+    const normuon_options& o = options(h.group);
+    const flags ok{&h.ok, 1};
+    const bool sends_U = h.U.data != nullptr;
+    normuon_options plain = o;
+    if (!sends_U) plain.nesterov = false;  // only M is kept here
+    normuon_rule<B>::advance(b, plain, {&h.M, 1}, {&h.U, 1}, {&h.G, 1}, p_.numbers(h.group), ok);
+    if (sends_U && !o.nesterov) copy(b, p_, {&h.U, 1}, {&h.M, 1}, ok);
+  }
+
+  void apply(B& b, held_piece& h) {
+    const normuon_options& o = options(h.group);
+    const matrix_view& out = settings_.write == write_form::weight ? h.W : h.change;
+    normuon_rule<B>::apply(b, {&out, 1}, {&h.W, 1}, {&h.D, 1}, p_.numbers(h.group), {o.decay, settings_.write},
+                           {settings_.propagate ? &h.ok : &h.sound, 1},
+                           low_bits_of(o.weight_rounding, {&out, 1}, {&h.master, 1}, {&h.stream, 1},
+                                       {&p_.parameter_counter[h.parameter], 1}));
+  }
+
+  void direct(B& b, sharded_bucket<B, Engine>& bucket) {
+    // Where there are no more matrices than workspaces, each has one of its own; otherwise each worker has.
+    const bool one_each = bucket.owned.size() <= s_.workspaces.size();
+    const auto direct_one = [&, this](B& worker, int index, std::size_t i) {
+      const run& a = bucket.owned[i];
+      const auto k = static_cast<std::size_t>(a.first);
+      auto& work = s_.workspaces[one_each ? i : static_cast<std::size_t>(index)].iteration;
+      work.between = {[](void* self) { static_cast<sharded_stepper*>(self)->poll(); }, this};
+      owner<B> s = owner_of(p_, a, work, settings_.propagate);
+      normuon_rule<B>::direct(worker, p_.shapes[static_cast<std::size_t>(a.shape)], s, {&p_.D[k], 1}, {&p_.U[k], 1},
+                              p_.numbers(a.group), {&p_.ok[k], 1});
+      if (settings_.diagnostics) measure_residual(worker, p_, a, work);
+    };
+    for (std::size_t i = 0; i < bucket.shared_runs; ++i) direct_one(b, 0, i);
+    for_each(b, static_cast<index_t>(bucket.owned.size() - bucket.shared_runs), [&](B& worker, int index, index_t i) {
+      direct_one(worker, index, bucket.shared_runs + static_cast<std::size_t>(i));
+    });
+  }
+
+  // Lets the engine move what is under way. One thread alone may call it: that which made the step.
+  void poll() {
+    if (std::this_thread::get_id() != thread_) return;
+    for (auto& bucket : s_.buckets) {
+      bucket.gather->test(engine_);
+      bucket.scatter->test(engine_);
+    }
+  }
+
+  const traffic& traffic_of(std::size_t i, direction way) const {
+    const bucket_plan& b = s_.shards.buckets()[i];
+    return way == direction::gather ? b.gather : b.scatter;
+  }
+  // Headers are the host's: where it can't reach stages, legs have room for them and no more.
+  void write_headers(std::size_t i, direction way) {
+    if constexpr (has_host_memory<B>)
+      for (const packet& to : traffic_of(i, way).sent)
+        write_leg_header({s_.stage(way, false, i) + to.offset, to.bytes},
+                         s_.shards.sent(s_.shards.label(step_, i, way), to));
+  }
+  void check_headers(std::size_t i, direction way) {
+    if constexpr (has_host_memory<B>)
+      for (const packet& from : traffic_of(i, way).received)
+        check_leg({s_.stage(way, true, i) + from.offset, from.bytes},
+                  s_.shards.received(s_.shards.label(step_, i, way), from));
+  }
+
+  plan<B>& p_;
+  sharded_plan<B, Engine>& s_;
+  Engine& engine_;
+  const std::vector<group>& groups_;
+  step_settings settings_;
+  std::uint64_t step_;
+  std::thread::id thread_ = std::this_thread::get_id();
+};
+
+}  // namespace normuon
+
+#endif

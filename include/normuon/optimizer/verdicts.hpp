@@ -1,0 +1,72 @@
+// What ranks say of each parameter before a step, so that all decide alike which of them move.
+#ifndef NORMUON_OPTIMIZER_VERDICTS_HPP
+#define NORMUON_OPTIMIZER_VERDICTS_HPP
+
+#include "normuon/optimizer/plan.hpp"
+#include "normuon/shards/engine.hpp"
+
+namespace normuon {
+
+// One byte for each rank and parameter, in the backend's memory. Nothing on one rank.
+template <tensor_backend B>
+class rank_verdicts {
+ public:
+  rank_verdicts() = default;
+  rank_verdicts(B& b, const plan<B>& p) : rank_(static_cast<std::size_t>(p.rank())), count_(p.first.size()) {
+    if (p.ranks() == 1) return;
+    ranks_ = static_cast<std::size_t>(p.ranks());
+    memory_ = b.allocate(ranks_ * count_);
+    all_.resize(ranks_ * count_);
+    mine_.resize(count_);
+  }
+
+  // Notes on the host what this rank says as far as the host knows: what is staged in `p`.
+  void stage(B& b, const plan<B>& p) {
+    for (std::size_t i = 0; i < mine_.size(); ++i) {
+      const outcome staged = p.staged_outcome[i];
+      mine_[i] = staged == outcome::frozen  ? verdict::held_back
+                 : staged == outcome::moved ? verdict::moves
+                                            : verdict::no_gradient;
+    }
+    b.write(data() + rank_ * count_, mine_.data(), mine_.size());
+  }
+
+  // Shows the others which flags the check has cleared, and sets all flags to what ranks say together.
+  template <shard_engine Engine>
+  void exchange(B& b, Engine& engine, const plan<B>& p) {
+    if (ranks_ == 1) return;
+    if constexpr (has_agreement<B>) {
+      b.note_verdicts(data() + rank_ * count_, p.parameter_ok);
+      engine.all_gather_small(data(), count_);
+      b.agree(p.parameter_ok, data(), static_cast<int>(ranks_));
+    }
+  }
+
+  // Copies to the host what all ranks said of the last step.
+  void read(B& b) {
+    b.read(all_.data(), data(), all_.size());
+    b.sync();
+  }
+  // What they said of parameter i together, after `read`.
+  verdict of(std::size_t i) const {
+    verdict v = all_[i];
+    for (std::size_t r = 1; r < ranks_; ++r) v = agreed(v, all_[r * count_ + i]);
+    return v;
+  }
+  // Corrects what this rank staged for parameter i where others have said more.
+  void settle(outcome& staged, std::size_t i) const {
+    if (ranks_ == 1 || staged == outcome::frozen) return;
+    staged = of(i) == verdict::no_gradient ? outcome::absent : outcome::moved;
+  }
+
+ private:
+  verdict* data() const { return address_of<verdict>(memory_.data()); }
+
+  std::size_t rank_ = 0, ranks_ = 1, count_ = 0;
+  typename B::memory memory_;
+  std::vector<verdict> mine_, all_;
+};
+
+}  // namespace normuon
+
+#endif

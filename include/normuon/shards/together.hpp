@@ -1,0 +1,82 @@
+// What ranks do together outside of a step: gathers of the host's own bytes, and acts that succeed on all ranks or fail
+// on all of them.
+#ifndef NORMUON_SHARDS_TOGETHER_HPP
+#define NORMUON_SHARDS_TOGETHER_HPP
+
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "normuon/backend.hpp"
+#include "normuon/shards/engine.hpp"
+
+namespace normuon {
+
+// all_gather_small of an engine on memory of the host, by way of the backend's where that is another. `all`: size()
+// pieces of `bytes` bytes.
+template <tensor_backend B, shard_engine Engine>
+void all_gather_from_host(B& b, Engine& engine, void* all, std::size_t bytes) {
+  if (engine.size() == 1) return;
+  if constexpr (has_host_memory<B>) {
+    engine.all_gather_small(all, bytes);
+  } else {
+    const auto memory = b.allocate(bytes * static_cast<std::size_t>(engine.size()));
+    b.write(memory.data(), all, memory.size());
+    engine.all_gather_small(memory.data(), bytes);
+    b.read(all, memory.data(), memory.size());
+    b.sync();
+  }
+}
+
+// One value of each rank, in their order.
+template <class T, tensor_backend B, shard_engine Engine>
+std::vector<T> gathered(B& b, Engine& engine, const T& mine) {
+  static_assert(std::is_trivially_copyable_v<T>);
+  std::vector<T> all(static_cast<std::size_t>(engine.size()));
+  all[static_cast<std::size_t>(engine.rank())] = mine;
+  all_gather_from_host(b, engine, all.data(), sizeof(T));
+  return all;
+}
+
+// Ends an act that every rank has tried: returns where all could. Throws on every rank where one could not: there, and
+// where a rank could not itself, its own error; elsewhere that of the first that could not, with its number.
+template <tensor_backend B, shard_engine Engine>
+void settle_together(B& b, Engine& engine, const std::exception_ptr& mine) {
+  struct status {
+    bool failed;
+    error_code code;
+    char text[240];
+  };
+  status s{};
+  try {
+    if (mine) std::rethrow_exception(mine);
+  } catch (const error& e) {
+    s.failed = true;
+    s.code = e.code();
+    std::strncpy(s.text, e.what(), sizeof(s.text) - 1);
+  } catch (const std::exception& e) {
+    s.failed = true;
+    s.code = error_code::backend;
+    std::strncpy(s.text, e.what(), sizeof(s.text) - 1);
+  }
+  const std::vector<status> all = gathered(b, engine, s);
+  if (mine) std::rethrow_exception(mine);
+  for (std::size_t r = 0; r < all.size(); ++r)
+    if (all[r].failed) fail(all[r].code, "rank ", r, ": ", all[r].text);
+}
+
+// Calls act() on every rank; see settle_together.
+template <tensor_backend B, shard_engine Engine, class Act>
+void act_together(B& b, Engine& engine, Act&& act) {
+  std::exception_ptr mine;
+  try {
+    act();
+  } catch (...) {
+    mine = std::current_exception();
+  }
+  settle_together(b, engine, mine);
+}
+
+}  // namespace normuon
+
+#endif

@@ -1,0 +1,121 @@
+// Runs of one model on one process and on ranks in a loopback, whose bits are compared.
+#ifndef NORMUON_TESTS_DIST_SHARDED_RUNS_HPP
+#define NORMUON_TESTS_DIST_SHARDED_RUNS_HPP
+
+#include <doctest/doctest.h>
+
+#include "dist/sharded_model.hpp"
+#include "normuon/backends/eigen.hpp"
+#include "normuon/shards/loopback.hpp"
+
+namespace normuon::test {
+
+struct named_layout {
+  std::string name;
+  std::function<layout(int)> of;
+};
+
+// Every kind of layout, for any number of ranks. Uneven: the first rank has nothing, the last one most.
+inline std::vector<named_layout> layouts(index_t m, index_t n) {
+  const auto offsets = [](index_t length, int ranks) {
+    std::vector<index_t> all;
+    for (int r = 0; r <= ranks; ++r) all.push_back(r < 2 ? 0 : std::min<index_t>(length, r - 1));
+    all.back() = length;
+    return all;
+  };
+  const auto widest = [](int ranks) {
+    int f = 1;
+    for (int k = 2; k * k <= ranks; ++k)
+      if (ranks % k == 0) f = k;
+    return f;
+  };
+  return {{"rows", [](int) { return layout::rows(); }},
+          {"uneven rows", [=](int P) { return layout::rows(offsets(m, P)); }},
+          {"cols", [](int) { return layout::cols(); }},
+          {"uneven cols", [=](int P) { return layout::cols(offsets(n, P)); }},
+          {"grid", [=](int P) { return layout::grid(widest(P), P / widest(P)); }},
+          {"nested rows", [=](int P) { return layout::grid(widest(P), P / widest(P), tensor_parallel::rows); }},
+          {"flat", [](int) { return layout::flat_slice(); }},
+          {"owned", [](int P) { return layout::owned(P / 2); }},
+          {"replicated", [](int) { return layout::replicated(); }}};
+}
+
+// Of one rule: every layout, on shapes that are wide, tall, square, a line, and a batch.
+inline std::vector<spread_parameter> all_layouts(const named_rule& rule) {
+  constexpr index_t shapes[][2] = {{17, 29}, {29, 17}, {16, 16}, {1, 8}, {8, 1}};
+  std::vector<spread_parameter> all;
+  std::size_t i = 0;
+  for (const auto& [m, n] : shapes)
+    for (const named_layout& l : layouts(m, n)) {
+      const index_t batch = ++i % 5 == 0 ? 2 : 1;
+      all.push_back({l.name + " " + std::to_string(m) + " x " + std::to_string(n), rule.options, m, n, batch, l.of});
+    }
+  return all;
+}
+
+// What may differ between two runs of one model that must give the same bits.
+struct run_options {
+  optimizer_options optimizer = {};
+  loopback_options network = {};
+  int threads = 1;
+  int steps = 3;
+};
+
+// `each(trainer, step)` makes a step.
+template <element T, class Each>
+whole_tensors trained_alone(const std::vector<spread_parameter>& parameters, const run_options& o, const Each& each) {
+  using real = std::conditional_t<std::is_same_v<T, double>, double, float>;
+  spread_trainer<basic_eigen_backend<real>, single_process, T> trainer(
+      parameters, {}, o.optimizer, basic_eigen_backend<real>({.threads = o.threads}));
+  for (int step = 0; step < o.steps; ++step) each(trainer, step);
+  whole_tensors all;
+  trainer.put_into(all);
+  return all;
+}
+template <element T, class Each>
+whole_tensors trained_on(int ranks, const std::vector<spread_parameter>& parameters, const run_options& o,
+                         const Each& each) {
+  using real = std::conditional_t<std::is_same_v<T, double>, double, float>;
+  whole_tensors all;
+  run_loopback(ranks, o.network, [&](loopback engine) {
+    spread_trainer<basic_eigen_backend<real>, loopback, T> trainer(parameters, std::move(engine), o.optimizer,
+                                                                   basic_eigen_backend<real>({.threads = o.threads}));
+    for (int step = 0; step < o.steps; ++step) each(trainer, step);
+    trainer.put_into(all);
+  }).rethrow_first();
+  return all;
+}
+inline constexpr auto one_step = [](auto& trainer, int step) { trainer.step(step); };
+
+inline void check_same(const whole_tensors& got, const whole_tensors& expected) {
+  REQUIRE(got.size() == expected.size());
+  for (const auto& [name, values] : expected) {
+    CAPTURE(name);
+    const auto found = got.find(name);
+    REQUIRE(found != got.end());
+    CHECK(same_bits(found->second, values));
+  }
+}
+
+template <element T = float, class Each = decltype(one_step)>
+void check_same_on(const std::vector<int>& ranks, const std::vector<spread_parameter>& parameters,
+                   const run_options& o = {}, const Each& each = one_step) {
+  const whole_tensors expected = trained_alone<T>(parameters, o, each);
+  for (const int P : ranks) {
+    CAPTURE(P);
+    check_same(trained_on<T>(P, parameters, o, each), expected);
+  }
+}
+
+// One matrix of NorMuon by rows, one by flat slices, one replicated, and one of AdamW by rows.
+inline std::vector<spread_parameter> small_model() {
+  const auto by_rows = [](int) { return layout::rows(); };
+  return {{"rows", normuon_options::paper(), 12, 20, 1, by_rows},
+          {"flat", normuon_options::reference(), 20, 12, 1, [](int) { return layout::flat_slice(); }},
+          {"replicated", muon_options::jordan(), 9, 9, 1, [](int) { return layout::replicated(); }},
+          {"adamw", adamw_options{}, 7, 5, 1, by_rows}};
+}
+
+}  // namespace normuon::test
+
+#endif

@@ -1,0 +1,62 @@
+// The optimizer's step over MPI, under mpirun: on every rank, what it holds has the bits of one process.
+#include <mpi.h>
+
+#include "dist/sharded_runs.hpp"
+#include "normuon/shards/mpi.hpp"
+
+using namespace normuon;
+using namespace normuon::test;
+
+namespace {
+
+// The part of a whole tensor that `t` is.
+std::vector<double> part_of_whole(const std::vector<double>& whole, const named_tensor& t) {
+  if (t.whole.empty()) return whole;
+  std::vector<double> part;
+  std::vector<index_t> at(t.shape.size(), 0);
+  for (std::size_t n = 0; n < t.values.size(); ++n) {
+    index_t place = 0;
+    for (std::size_t d = 0; d < t.shape.size(); ++d) place = place * t.whole[d] + t.start[d] + at[d];
+    part.push_back(whole[static_cast<std::size_t>(place)]);
+    for (std::size_t d = t.shape.size(); d-- > 0;) {
+      if (++at[d] < t.shape[d]) break;
+      at[d] = 0;
+    }
+  }
+  return part;
+}
+
+template <element T>
+void check_same_over_mpi(const std::vector<spread_parameter>& parameters, const run_options& o) {
+  using real = std::conditional_t<std::is_same_v<T, double>, double, float>;
+  const whole_tensors expected = trained_alone<T>(parameters, o, one_step);
+  spread_trainer<basic_eigen_backend<real>, mpi_engine, T> trainer(parameters, mpi_engine(MPI_COMM_WORLD), o.optimizer,
+                                                                   basic_eigen_backend<real>({.threads = o.threads}));
+  for (int step = 0; step < o.steps; ++step) trainer.step(step);
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    CAPTURE(parameters[i].name);
+    std::vector<T> weight(trainer.parts[i].weight.size());
+    trainer.parts[i].copy(parameters[i], expected.at(parameters[i].name), weight, true);
+    CHECK(same_bits(trainer.parts[i].weight, weight));
+  }
+  for (const named_tensor& t : trainer.opt.export_state()) {
+    CAPTURE(t.name);
+    CHECK(same_bits(t.values, part_of_whole(expected.at(t.name), t)));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("thirty steps of every rule in every layout have the bits of one process") {
+  for (const named_rule& rule : all_rules()) {
+    CAPTURE(rule.name);
+    check_same_over_mpi<float>(all_layouts(rule), {.steps = 30});
+  }
+}
+
+TEST_CASE("a narrow wire, two threads and weights of 16 bits have the bits of one process") {
+  const std::vector<spread_parameter> parameters = all_layouts({"reference", normuon_options::reference()});
+  check_same_over_mpi<float>(parameters, {.optimizer = {.wire = element_type::bfloat16}, .threads = 2, .steps = 5});
+  check_same_over_mpi<bfloat16>(parameters, {.steps = 3});
+  check_same_over_mpi<double>(parameters, {.steps = 3});
+}

@@ -1,0 +1,166 @@
+// The step of an optimizer on several ranks: the bits are those of one process.
+#include "dist/sharded_runs.hpp"
+#include "support/refusal.hpp"
+
+using namespace normuon;
+using namespace normuon::test;
+
+TEST_CASE("every rule has the bits of one process on any number of ranks, in every layout") {
+  for (const named_rule& rule : all_rules()) {
+    CAPTURE(rule.name);
+    check_same_on({1, 2, 3, 4, 5, 6, 7, 8}, all_layouts(rule));
+  }
+}
+
+TEST_CASE("thirty steps on up to 64 ranks have the bits of one process") {
+  check_same_on({2, 8, 13, 64}, all_layouts({"paper", normuon_options::paper()}), {.steps = 30});
+}
+
+TEST_CASE("bits depend neither on threads nor on who moves first or how long legs take") {
+  const std::vector<spread_parameter> parameters = all_layouts({"reference", normuon_options::reference()});
+  const whole_tensors expected = trained_alone<float>(parameters, {}, one_step);
+  using microseconds = std::chrono::microseconds;
+  const loopback_times slow{.latency = microseconds(10), .jitter = microseconds(60)};
+  for (const int threads : {1, 2})
+    for (const std::uint64_t seed : {1u, 2u, 3u})
+      check_same(trained_on<float>(4, parameters,
+                                   {.network = {.seed = seed, .times = slow, .deadline = std::chrono::seconds(60)},
+                                    .threads = threads},
+                                   one_step),
+                 expected);
+}
+
+TEST_CASE("with a narrow wire every number of ranks has the bits of one process that rounds the same way") {
+  const run_options narrow{.optimizer = {.wire = element_type::bfloat16}};
+  const std::vector<spread_parameter> parameters = all_layouts({"nanogpt", normuon_options::nanogpt()});
+  check_same_on({2, 5}, parameters, narrow);
+  check_same_on<double>({3}, parameters, {.optimizer = {.wire = element_type::float32}});
+  CHECK(trained_alone<float>(parameters, narrow, one_step) != trained_alone<float>(parameters, {}, one_step));
+}
+
+TEST_CASE("weights of 16 bits have the bits of one process, however they are rounded") {
+  for (const weight_rounding rounding :
+       {weight_rounding::nearest, weight_rounding::stochastic, weight_rounding::master}) {
+    std::vector<spread_parameter> parameters = small_model();
+    for (spread_parameter& p : parameters) std::visit([&](auto& o) { o.weight_rounding = rounding; }, p.options);
+    check_same_on<bfloat16>({2, 3}, parameters);
+    check_same_on<float16>({4}, parameters);
+  }
+}
+
+TEST_CASE("a change on several ranks is that of one process") {
+  const std::vector<spread_parameter> parameters = small_model();
+  const auto change = [](auto& trainer, int step) {
+    trainer.make_gradients(step);
+    trainer.opt.step_changes();
+    for (auto& part : trainer.parts) part.weight = part.change;  // for all to see
+  };
+  check_same_on({2, 3, 5}, parameters, {.steps = 2}, change);
+}
+
+TEST_CASE("a gradient that only some ranks have is zero on the others, one that no rank has is missing") {
+  missing_gradient_policy policy = missing_gradient_policy::skip;
+  const auto leave_out = [&](auto& trainer, int step) {
+    const bool some = trainer.opt.engine().rank() != 0 || trainer.opt.engine().size() == 1;
+    trainer.make_gradients(step);
+    for (std::size_t i : {0u, 1u, 3u}) {  // rank 0 has none; in one process its part is zero
+      auto& part = trainer.parts[i];
+      const spread_parameter& p = trainer.parameters[i];
+      std::vector<float> whole = gradient_of<float>(p, step);
+      const layout first = p.how(3);
+      for (const rectangle& r : first.rectangles(p.rows, p.cols, 0, 3))
+        for (index_t k = 0; k < r.elements(); ++k)
+          whole[static_cast<std::size_t>((r.row + k / r.cols) * p.cols + r.col + k % r.cols)] = 0;
+      part.copy(p, whole, part.gradient, true);
+      if (!some && step == 1) trainer.opt.unbind_gradient(p.name);
+    }
+    if (step == 2) trainer.opt.unbind_gradient("replicated");
+    trainer.opt.step();
+    const auto outcome_of = [&](std::size_t i) { return trainer.opt.report().parameters[i].outcome; };
+    CHECK(outcome_of(0) == outcome::moved);
+    CHECK(outcome_of(2) == (step == 2 && policy == missing_gradient_policy::skip ? outcome::absent : outcome::moved));
+  };
+  check_same_on({3}, small_model(), {}, leave_out);
+  policy = missing_gradient_policy::zero;
+  check_same_on({3}, small_model(), {.optimizer = {.missing_gradient = policy}}, leave_out);
+}
+
+TEST_CASE("under `zero` a parameter without any gradient moves by its momentum") {
+  const auto twice = [](auto& trainer, int step) {
+    trainer.make_gradients(step);
+    if (step == 1) trainer.opt.unbind_gradient("rows");
+    trainer.opt.step();
+  };
+  const run_options zero{.optimizer = {.missing_gradient = missing_gradient_policy::zero}, .steps = 2};
+  check_same_on({2, 5}, small_model(), zero, twice);
+  const auto with_zeros = [](auto& trainer, int step) {
+    trainer.make_gradients(step);
+    if (step == 1) std::fill(trainer.parts[0].gradient.begin(), trainer.parts[0].gradient.end(), 0.0f);
+    trainer.opt.step();
+  };
+  check_same(trained_alone<float>(small_model(), zero, twice),
+             trained_alone<float>(small_model(), {.steps = 2}, with_zeros));
+}
+
+TEST_CASE("a NaN on one rank holds the parameter back on all, under every policy that says so") {
+  constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+  for (const non_finite_policy policy : {non_finite_policy::skip, non_finite_policy::propagate}) {
+    const auto with_nan = [&](auto& trainer, int step) {
+      trainer.make_gradients(step);
+      for (std::size_t i : {0u, 3u}) {  // in the last element, which the last rank with a part holds
+        auto& part = trainer.parts[i];
+        if (step == 1 && !part.rectangles.empty()) {
+          const rectangle& r = part.rectangles[part.rectangles.size() - 1];
+          if (r.row + r.rows == trainer.parameters[i].rows) part.gradient.back() = nan;
+        }
+      }
+      trainer.opt.step();
+      if (policy == non_finite_policy::skip && step == 1) {
+        CHECK(trainer.opt.report().parameters[0].outcome == outcome::non_finite_gradient);
+        CHECK(trainer.opt.report().parameters[1].outcome == outcome::moved);
+        CHECK(trainer.opt.report().parameters[3].outcome == outcome::non_finite_gradient);
+      }
+    };
+    check_same_on({2, 3, 8}, small_model(), {.optimizer = {.non_finite = policy}}, with_nan);
+  }
+}
+
+TEST_CASE("under `raise` every rank throws the same before anything is written, and goes on") {
+  const auto raise = [](auto& trainer, int step) {
+    trainer.make_gradients(step);
+    if (step != 1) return trainer.opt.step();
+    if (trainer.opt.engine().rank() == trainer.opt.engine().size() - 1)
+      trainer.parts[2].gradient[0] = std::numeric_limits<float>::infinity();
+    CHECK(refusal_of([&] { trainer.opt.step(); }).is(error_code::non_finite, "in the gradient of 'replicated'"));
+  };
+  check_same_on({2, 3}, small_model(), {.optimizer = {.non_finite = non_finite_policy::raise}}, raise);
+}
+
+TEST_CASE("where U overflows on one rank, M moves everywhere and W nowhere") {
+  const auto overflow = [](auto& trainer, int step) {
+    trainer.make_gradients(step);
+    auto& part = trainer.parts[0];
+    if (step == 1 && !part.gradient.empty() && part.rectangles[0].row == 0)
+      part.gradient[3] = std::numeric_limits<float>::max();
+    trainer.opt.step();
+  };
+  std::vector<spread_parameter> parameters = small_model();
+  parameters[0].options = muon_options::moonlight();  // heavy ball: b1 M + G with Nesterov is more than G
+  check_same_on({2, 3, 8}, parameters, {}, overflow);
+  const auto first = [](auto& trainer, int step) {
+    if (step < 1) trainer.step(step);
+  };
+  CHECK(trained_alone<float>(parameters, {.steps = 2}, overflow)["rows"] ==
+        trained_alone<float>(parameters, {.steps = 2}, first)["rows"]);
+}
+
+TEST_CASE("parameters may be frozen, added and removed on the way, and owners keep what they own") {
+  const auto change = [](auto& trainer, int step) {
+    if (step == 1) trainer.opt.freeze("rows");
+    if (step == 2) trainer.opt.unfreeze("rows");
+    if (step == 2) trainer.add({"late", normuon_options::nanogpt(), 30, 8, 1, [](int) { return layout::cols(); }});
+    if (step == 3) trainer.opt.remove_parameter("replicated"), trainer.opt.remove_parameter("flat");
+    trainer.step(step);
+  };
+  check_same_on({2, 3, 5}, small_model(), {.steps = 5}, change);
+}
