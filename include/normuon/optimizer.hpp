@@ -74,8 +74,17 @@ class optimizer : public registry<Backend> {
   // zeros for a parameter that does not move. Throws where a buffer is not bound, and where a weight has a master,
   // which moves with its weight only.
   void step_changes() {
-    if constexpr (std::same_as<Engine, single_process>) require_change_buffers();
-    else act_together(backend_, engine_, [&] { require_change_buffers(); });
+    require_ready();
+    prepare();
+    std::exception_ptr mine;
+    try {
+      require_change_buffers(parameters_);
+    } catch (...) {
+      mine = std::current_exception();
+    }
+    const int refuses = verdicts_.first_to_refuse(backend_, engine_, mine != nullptr);
+    if (mine) std::rethrow_exception(mine);
+    if (refuses >= 0) fail(error_code::gradient, "rank ", refuses, " can't write changes, as it says there");
     move(write_form::change);
   }
 
@@ -135,16 +144,6 @@ class optimizer : public registry<Backend> {
       raise_if_any(held_back);
     }
     return report;
-  }
-
-  void require_change_buffers() const {
-    for (const parameter<Backend>& p : parameters_) {
-      if (p.has_master)
-        fail(error_code::option, "parameter '", p.name, "': expected no master where changes are asked for");
-      for (const parameter_part& part : p.parts)
-        if (part.change.batch == 0 && part.weight.elements() != 0)
-          fail(error_code::gradient, "parameter '", p.name, "': expected a bound change buffer, got none");
-    }
   }
 
   element_type wire() const { return options_.wire.value_or(element_type_of<typename Backend::real>); }

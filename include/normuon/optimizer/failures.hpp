@@ -19,6 +19,18 @@ inline void raise_if_any(const std::vector<std::string>& names) {
   if (!names.empty()) fail(error_code::non_finite, "a NaN or an infinity in the gradient of ", quoted_list(names));
 }
 
+// Throws where changes can't be written: a buffer is missing, or a weight has a master.
+template <tensor_backend B>
+void require_change_buffers(const std::vector<parameter<B>>& parameters) {
+  for (const parameter<B>& p : parameters) {
+    if (p.has_master)
+      fail(error_code::option, "parameter '", p.name, "': expected no master where changes are asked for");
+    for (const parameter_part& part : p.parts)
+      if (part.change.batch == 0 && part.weight.elements() != 0)
+        fail(error_code::gradient, "parameter '", p.name, "': expected a bound change buffer, got none");
+  }
+}
+
 // How far a step came with parameter i. progress: of each run of `p`, then of each bucket of `s`, 1 from its beginning
 // and 2 from its end.
 struct progress_of_parameter {

@@ -2,6 +2,7 @@
 #ifndef NORMUON_OPTIMIZER_VERDICTS_HPP
 #define NORMUON_OPTIMIZER_VERDICTS_HPP
 
+#include <algorithm>
 #include <string>
 
 #include "normuon/optimizer/plan.hpp"
@@ -20,6 +21,8 @@ class rank_verdicts {
     memory_ = b.allocate(ranks_ * count_);
     all_.resize(ranks_ * count_);
     mine_.resize(count_);
+    refusals_memory_ = b.allocate(ranks_);
+    refusals_.resize(ranks_);
   }
 
   // Notes on the host what this rank says as far as the host knows: what is staged in `p`.
@@ -37,6 +40,19 @@ class rank_verdicts {
       engine.all_gather_small(data(), count_);
       b.agree(p.parameter_ok, data(), static_cast<int>(ranks_));
     }
+  }
+
+  // The first rank that refuses, or -1; one gather more.
+  template <shard_engine Engine>
+  int first_to_refuse(B& b, Engine& engine, bool refuses) {
+    if (ranks_ == 1) return -1;
+    refusals_[rank_] = refuses ? 1 : 0;
+    b.write(refusals_memory_.data(), refusals_.data(), ranks_);
+    engine.all_gather_small(refusals_memory_.data(), 1);
+    b.read(refusals_.data(), refusals_memory_.data(), ranks_);
+    b.sync();
+    const auto first = std::find(refusals_.begin(), refusals_.end(), std::uint8_t{1});
+    return first == refusals_.end() ? -1 : static_cast<int>(first - refusals_.begin());
   }
 
   // Copies to the host what all ranks said of the last step.
@@ -79,7 +95,8 @@ class rank_verdicts {
   verdict* data() const { return address_of<verdict>(memory_.data()); }
 
   std::size_t rank_ = 0, ranks_ = 1, count_ = 0;
-  typename B::memory memory_;
+  typename B::memory memory_, refusals_memory_;
+  std::vector<std::uint8_t> refusals_;
   std::vector<verdict> mine_, all_;
 };
 
