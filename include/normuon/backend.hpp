@@ -112,7 +112,7 @@ concept provides_apply = requires(B& b, views W, number rate, update_formula f, 
   b.apply(W, W, W, rate, rate, f, ok, low);
 };
 
-// adamw(out, W, M, V, G, counters, numbers, epsilon, formula, norms, ok, low): formulas' `adamw` on every element, with
+// adamw(out, W, M, V, G, counters, numbers, epsilon, formula, norms, ok, low): formulas' `adamw` on every element, by
 // the bias_correction of each beta and counter, then out as in `apply`; norms <- the Frobenius norm of the directions.
 template <class B>
 concept provides_adamw =

@@ -3,8 +3,8 @@
 #define NORMUON_OPTIMIZER_HPP
 
 #include "normuon/optimizer/description.hpp"
+#include "normuon/optimizer/failures.hpp"
 #include "normuon/optimizer/reporting.hpp"
-#include "normuon/optimizer/unsharded.hpp"
 #include "normuon/optimizer/verdicts.hpp"
 #include "normuon/shards/together.hpp"
 
@@ -20,6 +20,8 @@ namespace normuon {
 template <tensor_backend Backend, shard_engine Engine = single_process>
 class optimizer : public registry<Backend> {
  public:
+  optimizer(const optimizer&) = delete;
+  optimizer& operator=(const optimizer&) = delete;
   explicit optimizer(Backend backend = Backend(), optimizer_options options = {}, Engine engine = Engine())
       : registry<Backend>(std::move(backend), engine.rank(), engine.size()),
         engine_(std::move(engine)),
@@ -33,31 +35,32 @@ class optimizer : public registry<Backend> {
 
   // Measures spreads and orthogonality for the report from the next step on; costs one product per matrix.
   void set_diagnostics(bool on) {
-    if (on != diagnostics_) planned_ = false;
+    if (on == diagnostics_) return;
+    if (ranks_ == 1) planned_ = false;  // on several ranks there is room for them anyway, as one alone may be asked
     diagnostics_ = on;
+    stepped_ = false;
   }
 
   // Makes now all memory that steps need, so that the next one allocates nothing. step() does it where it is needed.
-  // Ranks do it together, and compare what they have planned. Throws where they differ, on every rank.
+  // Ranks do it together, and compare what they have planned. Throws where they differ, or where one can't, on every
+  // rank; nothing has changed then.
   void prepare() {
     if (planned_) return;
-    choose_owners();
-    plan<Backend> next(backend_, groups_, parameters_,
-                       {options_.workspace_limit, diagnostics_, options_.seed, rank_, ranks_, wire()});
-    sharded_plan<Backend, Engine> sharded;
-    if constexpr (!std::same_as<Engine, single_process>)
-      if (ranks_ > 1) sharded = plan_shards(next);
-    std::vector<std::uint8_t> progress(next.runs.size() + sharded.buckets.size());
-    std::vector<double> host_flags(parameters_.size());
-    rank_verdicts<Backend> verdicts(backend_, next);
+    layout_of_steps next;
+    if constexpr (std::same_as<Engine, single_process>) {
+      lay_out(next);
+    } else {
+      act_together(backend_, engine_, [&] { lay_out(next); });
+      if (ranks_ > 1) agree_on(next.sharded);
+    }
     programs_ = {};
     requested_.forget();
-    plan_ = std::move(next);
-    sharded_.buckets = {};  // requests first
-    sharded_ = std::move(sharded);
-    progress_ = std::move(progress);
-    flags_ = std::move(host_flags);
-    verdicts_ = std::move(verdicts);
+    plan_ = std::move(next.here);
+    sharded_.buckets = decltype(sharded_.buckets)();  // requests first
+    sharded_ = std::move(next.sharded);
+    progress_ = std::move(next.progress);
+    flags_ = std::move(next.flags);
+    verdicts_ = std::move(next.verdicts);
     planned_ = true;
     stepped_ = false;
   }
@@ -71,20 +74,24 @@ class optimizer : public registry<Backend> {
   // zeros for a parameter that does not move. Throws where a buffer is not bound, and where a weight has a master,
   // which moves with its weight only.
   void step_changes() {
-    for (const parameter<Backend>& p : parameters_) {
-      if (p.has_master)
-        fail(error_code::option, "parameter '", p.name, "': expected no master where changes are asked for");
-      for (const parameter_part& part : p.parts)
-        if (part.change.batch == 0 && part.weight.elements() != 0)
-          fail(error_code::gradient, "parameter '", p.name, "': expected a bound change buffer, got none");
+    require_ready();
+    prepare();
+    std::exception_ptr mine;
+    try {
+      require_change_buffers(parameters_);
+    } catch (...) {
+      mine = std::current_exception();
     }
+    const int refuses = verdicts_.first_to_refuse(backend_, engine_, mine != nullptr);
+    if (mine) std::rethrow_exception(mine);
+    if (refuses >= 0) fail(error_code::gradient, "rank ", refuses, " can't write changes, as it says there");
     move(write_form::change);
   }
 
   // What the last step did. No parameters before the first step, after one that threw, and where since then a group or
   // parameter was added or removed, or diagnostics were switched. Throws `non_finite` as policy `raise` says. Of what
-  // several ranks hold, outcomes are the same on all; numbers of a matrix are its owner's to report, and those of an
-  // elementwise rule are of the parts that this rank holds.
+  // several ranks hold, numbers of a matrix and an overflow of its U are its owner's to report, and numbers of an
+  // elementwise rule are of the parts that this rank holds; other outcomes are the same on all.
   step_report report() {
     if (!stepped_ || !planned_) return {};
     plan_values<Backend> values(backend_, plan_);
@@ -141,18 +148,37 @@ class optimizer : public registry<Backend> {
 
   element_type wire() const { return options_.wire.value_or(element_type_of<typename Backend::real>); }
 
-  sharded_plan<Backend, Engine> plan_shards(plan<Backend>& next)
+  // All that is made anew where parameters or groups have changed.
+  struct layout_of_steps {
+    plan<Backend> here;
+    sharded_plan<Backend, Engine> sharded;
+    std::vector<std::uint8_t> progress;
+    std::vector<double> flags;
+    rank_verdicts<Backend> verdicts;
+  };
+  void lay_out(layout_of_steps& next) {
+    choose_owners();
+    next.here = plan<Backend>(backend_, groups_, parameters_,
+                              {options_.workspace_limit, diagnostics_, options_.seed, rank_, ranks_, wire()});
+    if constexpr (!std::same_as<Engine, single_process>) {
+      std::vector<plan_field> agreed;
+      for (auto& [name, text] : describe(*this, options_)) agreed.push_back({name, text});
+      if (ranks_ > 1)
+        next.sharded = sharded_plan<Backend, Engine>(backend_, engine_, next.here, groups_, parameters_,
+                                                     std::move(agreed), options_.seed);
+    }
+    next.progress.resize(next.here.runs.size() + next.sharded.buckets.size());
+    next.flags.resize(parameters_.size());
+    next.verdicts = rank_verdicts<Backend>(backend_, next.here);
+  }
+  void agree_on(const sharded_plan<Backend, Engine>& sharded)
     requires(!std::same_as<Engine, single_process>)
   {
-    std::vector<plan_field> agreed;
-    for (auto& [name, text] : describe(*this, options_)) agreed.push_back({name, text});
-    sharded_plan<Backend, Engine> sharded(backend_, engine_, next, groups_, parameters_, std::move(agreed),
-                                          options_.seed);
     require_agreement(sharded.shards.fields(), rank_, ranks_,
                       [&](void* all, std::size_t bytes) { all_gather_from_host(backend_, engine_, all, bytes); });
     const auto memory = backend_.allocate(2 * static_cast<std::size_t>(ranks_));
-    open_connections(engine_, std::span<const exchange>(sharded.exchanges()), memory.data(), memory.data() + ranks_);
-    return sharded;
+    const std::vector<exchange> exchanges = sharded.exchanges();
+    open_connections(engine_, std::span<const exchange>(exchanges), memory.data(), memory.data() + ranks_);
   }
 
   void move(write_form form) {
@@ -173,8 +199,7 @@ class optimizer : public registry<Backend> {
     const auto move_all = [&](Backend& b) {
       b.count(plan_.parameter_counter, plan_.parameter_ok);
       const std::span<std::uint8_t> progress(progress_);
-      travelling.move(b, progress.subspan(plan_.runs.size()));
-      here.move(b, progress.first(plan_.runs.size()));
+      travelling.move(b, progress.subspan(plan_.runs.size()), [&] { here.move(b, progress.first(plan_.runs.size())); });
     };
     if constexpr (has_capture<Backend>) {
       auto& program = programs_.of(form);
@@ -184,36 +209,38 @@ class optimizer : public registry<Backend> {
     bool go = true;
     try {
       backend_.write(plan_.slots_memory.data(), plan_.staged.data(), plan_.staged.size() * sizeof(double));
-      verdicts_.stage(backend_, plan_);
+      verdicts_.stage(backend_, plan_, parameters_);
       travelling.stage(backend_, parameters_);
       if constexpr (has_capture<Backend>) {
         std::fill(progress_.begin(), progress_.end(), std::uint8_t{1});  // a replay does not say how far it came
         backend_.replay(*programs_.of(form));
       } else {
         decide_alike(backend_);
-        if (raise) go = all_finite();
+        if (ranks_ > 1) verdicts_.read(backend_);
+        go = !(raise && !all_finite()) && ranks_agree();
         if (go) move_all(backend_);
       }
+    } catch (const error& e) {
+      poison(e.what(), e.code() == error_code::engine ? error_code::engine : error_code::backend);
     } catch (const std::exception& e) {
       poison(e.what());
     } catch (...) {
       poison("an exception that is no std::exception");
     }
     ++steps_;
-    if (!go) raise_if_any(names_held_back());
+    if (!go) refuse_step();
     stepped_ = true;
   }
 
   // Reads the flags; true where none that would move is held back by its gradient.
   bool all_finite() {
     if (!parameters_.empty()) backend_.read(flags_.data(), plan_.parameter_ok[0], flags_.size() * sizeof(double));
-    verdicts_.read(backend_);
     for (std::size_t i = 0; i < parameters_.size(); ++i)
       if (is_held_back(i)) return false;
     return true;
   }
   bool is_held_back(std::size_t i) const {
-    if (ranks_ > 1) return !parameters_[i].frozen && verdicts_.of(i) == verdict::held_back;
+    if (ranks_ > 1) return verdicts_.of(i) == verdict::held_back;
     return plan_.staged_ok(i) != 0 && flags_[i] == 0;
   }
   std::vector<std::string> names_held_back() const {
@@ -223,49 +250,28 @@ class optimizer : public registry<Backend> {
     return names;
   }
 
-  static void raise_if_any(const std::vector<std::string>& names) {
-    if (names.empty()) return;
-    std::string list;
-    for (const std::string& name : names) list += (list.empty() ? "'" : ", '") + name + "'";
-    fail(error_code::non_finite, "a NaN or an infinity in the gradient of ", list);
+  bool ranks_agree() const {
+    for (std::size_t i = 0; ranks_ > 1 && i < parameters_.size(); ++i)
+      if (verdicts_.of(i) == verdict::differ) return false;
+    return true;
+  }
+  // The same error on every rank; nothing was written.
+  [[noreturn]] void refuse_step() const {
+    for (std::size_t i = 0; ranks_ > 1 && i < parameters_.size(); ++i)
+      if (verdicts_.of(i) == verdict::differ)
+        fail(error_code::gradient, "parameter '", parameters_[i].name, "': expected the same on every rank, but ",
+             verdicts_.text_of(i));
+    raise_if_any(names_held_back());
+    fail(error_code::non_finite, "a step was refused for a reason that is gone");
   }
 
   // Refuses all calls from now on, also where there is no memory left to say why.
-  [[noreturn]] void poison(const char* cause) {
+  [[noreturn]] void poison(const char* cause, error_code code = error_code::backend) {
+    if constexpr (has_abort<Engine>) engine_.abort();  // nothing moves into stages any more that may go away
     poisoned_ = true;
     poison_.clear();
-    poison_ = poison_message(cause);
-    throw error(error_code::backend, poison_);
-  }
-
-  // What a failure in the middle of a step leaves: which parameters the step had done with, moved or held back, and
-  // which it had begun and may have written in part.
-  std::string poison_message(const char* cause) const {
-    std::string done, begun;
-    for (std::size_t i = 0; i < parameters_.size(); ++i) {
-      if (plan_.staged_ok(i) == 0) continue;
-      const progress_of_parameter progress = progress_of(i);
-      if (!progress.any) continue;
-      std::string& list = progress.all ? done : begun;
-      list += (list.empty() ? "'" : ", '") + parameters_[i].name + "'";
-    }
-    return std::string(cause) + "; done: " + (done.empty() ? "nothing" : done) +
-           "; begun: " + (begun.empty() ? "nothing" : begun) + "; the weights of all others are as they were";
-  }
-
-  struct progress_of_parameter {
-    bool any = false, all = true;
-    void add(std::uint8_t progress) { any |= progress != 0, all &= progress == 2; }
-  };
-  progress_of_parameter progress_of(std::size_t i) const {
-    progress_of_parameter of;
-    for (std::size_t k = 0; k < plan_.runs.size(); ++k) {
-      const run& a = plan_.runs[k];
-      if (a.first < plan_.first[i] + plan_.count[i] && plan_.first[i] < a.first + a.count) of.add(progress_[k]);
-    }
-    for (std::size_t k = 0; k < sharded_.buckets.size(); ++k)
-      if (sharded_.buckets[k].holds(i)) of.add(progress_[plan_.runs.size() + k]);
-    return of;
+    poison_ = poison_message(cause, plan_, sharded_, parameters_, progress_);
+    throw error(code, poison_);
   }
 
   using registry<Backend>::backend_, registry<Backend>::groups_, registry<Backend>::parameters_;

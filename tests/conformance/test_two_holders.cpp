@@ -85,7 +85,7 @@ struct owned_matrix {
   reals& advance(holder& h, const reals& G) {
     reals mine = h.part.cut_from(G, n), &result = options().nesterov ? h.U : h.M;
     const matrix_view M = h.part.view(h.M), U_view = h.part.view(result), G_view = h.part.view(mine);
-    normuon_rule<backend>::advance(b, options(), {&M, 1}, {&U_view, 1}, {&G_view, 1}, numbers, held());
+    normuon_rule<backend>::advance(b, options().nesterov, {&M, 1}, {&U_view, 1}, {&G_view, 1}, numbers, held());
     return result;
   }
 

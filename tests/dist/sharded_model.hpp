@@ -40,7 +40,10 @@ inline void put_part(std::vector<double>& whole, const std::vector<index_t>& ext
   }
 }
 
+// Who puts what another rank has put already must put the same: replicas.
 inline void put_state(whole_tensors& all, const named_tensor& t) {
+  if (t.whole.empty() && all.contains(t.name) && !same_bits(all[t.name], t.values))
+    throw std::runtime_error("ranks have another " + t.name);
   const std::vector<index_t>& extents = t.whole.empty() ? t.shape : t.whole;
   const std::vector<index_t> start = t.whole.empty() ? std::vector<index_t>(t.shape.size(), 0) : t.start;
   index_t count = 1;
@@ -109,9 +112,15 @@ class spread_trainer {
     parameters.push_back(p);
     spread_part<T>& part = parts.emplace_back(p, how, rank, ranks);
     const auto view = [&](auto* data) { return shard(data, p.rows, p.cols, how, rank, ranks, p.batch); };
-    opt.add_parameter(add_group(opt, p.options), p.name, view(part.weight.data()),
-                      view(std::as_const(part.gradient).data()));
+    opt.add_parameter(add_group(opt, p.options), p.name, view(part.weight.data()));
+    bind_gradient(parts.size() - 1);
     opt.bind_change(p.name, view(part.change.data()));
+  }
+  void bind_gradient(std::size_t i) {
+    const spread_parameter& p = parameters[i];
+    const int rank = opt.engine().rank(), ranks = opt.engine().size();
+    opt.bind_gradient(
+        p.name, shard(std::as_const(parts[i].gradient).data(), p.rows, p.cols, p.how(ranks), rank, ranks, p.batch));
   }
 
   void make_gradients(int step) {
@@ -125,8 +134,14 @@ class spread_trainer {
   // Adds what this rank holds to what others have put there.
   void put_into(whole_tensors& all) {
     for (std::size_t i = 0; i < parts.size(); ++i) {
+      const bool first = !all.contains(parameters[i].name);
       std::vector<double>& whole = all[parameters[i].name];
       whole.resize(parameters[i].size());
+      if (!first && parameters[i].how(opt.engine().size()).is_replicated()) {
+        std::vector<T> others = parts[i].weight;
+        parts[i].copy(parameters[i], whole, others, true);
+        if (!same_bits(others, parts[i].weight)) throw std::runtime_error("ranks have another " + parameters[i].name);
+      }
       parts[i].copy(parameters[i], whole, parts[i].weight, false);
     }
     for (const named_tensor& t : opt.export_state()) put_state(all, t);

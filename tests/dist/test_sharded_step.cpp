@@ -12,8 +12,11 @@ TEST_CASE("every rule has the bits of one process on any number of ranks, in eve
   }
 }
 
-TEST_CASE("thirty steps on up to 64 ranks have the bits of one process") {
-  check_same_on({2, 8, 13, 64}, all_layouts({"paper", normuon_options::paper()}), {.steps = 30});
+TEST_CASE("thirty steps on 1 to 64 ranks have the bits of one process") {
+  std::vector<int> ranks;
+  for (int P = 1; P <= 64; ++P) ranks.push_back(P);
+  check_same_on(ranks, small_model(), {.steps = 30});
+  check_same_on({13, 64}, all_layouts({"paper", normuon_options::paper()}), {.steps = 30});
 }
 
 TEST_CASE("bits depend neither on threads nor on who moves first or how long legs take") {
@@ -34,6 +37,7 @@ TEST_CASE("with a narrow wire every number of ranks has the bits of one process 
   const run_options narrow{.optimizer = {.wire = element_type::bfloat16}};
   const std::vector<spread_parameter> parameters = all_layouts({"nanogpt", normuon_options::nanogpt()});
   check_same_on({2, 5}, parameters, narrow);
+  for (const named_rule& rule : all_rules()) check_same_on({3}, all_layouts(rule), narrow);
   check_same_on<double>({3}, parameters, {.optimizer = {.wire = element_type::float32}});
   CHECK(trained_alone<float>(parameters, narrow, one_step) != trained_alone<float>(parameters, {}, one_step));
 }
@@ -163,4 +167,78 @@ TEST_CASE("parameters may be frozen, added and removed on the way, and owners ke
     trainer.step(step);
   };
   check_same_on({2, 3, 5}, small_model(), {.steps = 5}, change);
+}
+
+TEST_CASE("a replica without a gradient on one rank, or frozen on one, is refused by all before anything is written") {
+  for (const bool freezes : {false, true}) {
+    const auto differ = [&](auto& trainer, int step) {
+      trainer.make_gradients(step);
+      if (step != 1 || trainer.opt.engine().size() == 1) return step == 1 ? void() : trainer.opt.step();
+      const bool odd = trainer.opt.engine().rank() == 1;
+      for (const std::string& name : {std::string("replicated"), std::string("adamw replica")}) {
+        if (odd && freezes) trainer.opt.freeze(name);
+        if (odd && !freezes) trainer.opt.unbind_gradient(name);
+      }
+      const refusal r = refusal_of([&] { trainer.opt.step(); });
+      CHECK(r.is(error_code::gradient, "'replicated'", "rank 0 moves it and rank 1",
+                 freezes ? "has frozen it" : "has no gradient"));
+      for (std::size_t i = 0; i < trainer.parameters.size(); ++i) {
+        if (odd) trainer.opt.unfreeze(trainer.parameters[i].name);
+        trainer.bind_gradient(i);
+      }
+    };
+    std::vector<spread_parameter> parameters = small_model();
+    parameters.push_back({"adamw replica", adamw_options{}, 3, 3, 1, [](int) { return layout::replicated(); }});
+    check_same_on({2, 3}, parameters, {}, differ);
+  }
+}
+
+TEST_CASE("a gradient, weight or change that is cut otherwise than its parameter is refused, whatever its sizes") {
+  run_loopback(4, {}, [&](loopback engine) {
+    const int rank = engine.rank();
+    std::vector<float> memory(100);
+    optimizer<eigen_backend, loopback> opt({}, {}, std::move(engine));
+    const auto by_rows = [&](float* data) { return shard(data, 8, 3, layout::rows(), rank, 4); };
+    const auto nested = [&](float* data) {
+      return shard(data, 8, 3, layout::grid(2, 2, tensor_parallel::rows), rank, 4);
+    };
+    const group_id g = opt.add_group(normuon_options::paper());
+    CHECK(refusal_of([&] {
+            opt.add_parameter(g, "w", by_rows(&memory[0]), nested(&memory[50]));
+          }).is(error_code::gradient, "gradient of 'w'", "under 'rows'", "under 'grid 2 x 2 of rows'"));
+    opt.add_parameter(g, "w", by_rows(&memory[0]));
+    CHECK(refusal_of([&] { opt.bind_gradient("w", nested(&memory[50])); }).code == error_code::gradient);
+    CHECK(refusal_of([&] { opt.bind_weight("w", nested(&memory[50])); }).code == error_code::parameter);
+    CHECK(refusal_of([&] { opt.bind_change("w", nested(&memory[50])); }).code == error_code::gradient);
+    CHECK(refusal_of([&] {
+            opt.add_parameter(g, "x", sharded_ref<float>{layout::rows(), 8, 3, {}});
+          }).is(error_code::parameter, "weight of 'x': expected 1 views", "rank", "of 4 holds under 'rows', got 0"));
+  }).rethrow_first();
+}
+
+TEST_CASE("one rank alone may be asked for diagnostics") {
+  const auto measured = [](auto& trainer, int step) {
+    if (step == 1 && trainer.opt.engine().rank() == 0) trainer.opt.set_diagnostics(true);
+    trainer.step(step);
+  };
+  check_same_on({2, 3}, small_model(), {}, measured);
+}
+
+TEST_CASE("matrices that do not move cost no products on several ranks") {
+  std::vector<spread_parameter> parameters = small_model();
+  const auto frozen = [](auto& trainer, int step) {
+    for (const spread_parameter& p : trainer.parameters)
+      if (step == 1) trainer.opt.freeze(p.name);
+    trainer.step(step);
+    for (const parameter_report& r : trainer.opt.report().parameters)
+      if (step == 1) CHECK(r.outcome == outcome::frozen);
+  };
+  check_same_on({2, 3}, parameters, {.steps = 2}, frozen);
+}
+
+TEST_CASE("matrices without elements count their steps on any number of ranks") {
+  std::vector<spread_parameter> parameters = small_model();
+  parameters.push_back({"empty", normuon_options::paper(), 0, 4, 1, [](int) { return layout::rows(); }});
+  parameters.push_back({"none", adamw_options{}, 4, 0, 2, [](int) { return layout::replicated(); }});
+  check_same_on({2, 3}, parameters);
 }

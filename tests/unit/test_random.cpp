@@ -14,7 +14,8 @@ TEST_CASE("philox gives the known answers of its authors") {
         random_block{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd});
   CHECK(philox({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, 0x299f31d0a4093822) ==
         random_block{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1});
-  static_assert(philox({0, 0, 0, 0}, 0)[0] == 0x6627e8d5);
+  constexpr random_block at_compile_time = philox({0, 0, 0, 0}, 0);
+  CHECK(at_compile_time == random_block{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8});
 }
 
 TEST_CASE("every seed, name, step and element has random numbers of its own") {
@@ -28,7 +29,6 @@ TEST_CASE("every seed, name, step and element has random numbers of its own") {
           ++count;
         }
   CHECK(seen.size() == static_cast<std::size_t>(count));
-  static_assert(random_key(0, "a") != random_key(1, "a"));
 }
 
 TEST_CASE("a part of a tensor numbers its elements as the whole does") {

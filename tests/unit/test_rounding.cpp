@@ -24,7 +24,7 @@ template <class T>
 std::vector<double> awkward_numbers() {
   std::vector<double> all;
   random_source random(3);
-  for (int exponent = std::is_same_v<T, bfloat16> ? -140 : -30; exponent < (std::is_same_v<T, bfloat16> ? 127 : 15);
+  for (int exponent = std::is_same_v<T, bfloat16> ? -160 : -50; exponent < (std::is_same_v<T, bfloat16> ? 127 : 15);
        ++exponent)
     for (int k = 0; k < 4; ++k) {
       const double x = std::ldexp(1 + std::abs(std::fmod(random.normal(), 1.0)), exponent);
@@ -149,5 +149,6 @@ TEST_CASE_TEMPLATE("a step begins at the master, and at the weight where somebod
   CHECK(std::signbit(where_step_begins(0.0f, T(-0.0f))));
   CHECK(where_step_begins(std::numeric_limits<float>::quiet_NaN(), T(2.0f)) == 2.0f);
   CHECK(std::isnan(where_step_begins(2.0f, T(std::numeric_limits<float>::quiet_NaN()))));
-  static_assert(where_step_begins(0.25f, 0.25f) == 0.25f && where_step_begins(0.25f, 0.5f) == 0.5f);
+  constexpr float at_compile_time = where_step_begins(0.25f, 0.5f);
+  CHECK(at_compile_time == 0.5f);
 }

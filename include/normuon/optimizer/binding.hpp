@@ -73,6 +73,15 @@ std::vector<bound_matrix> bound_parts(const sharded_ref<T>& ref) {
   return {ref.parts.begin(), ref.parts.end()};
 }
 
+// Throws where the views are not of matrices of the same sizes, cut the same way.
+template <class T>
+void require_same_cut(std::string_view name, const binding_kind& as, const layout& how, index_t rows, index_t cols,
+                      index_t batch, const sharded_ref<T>& ref) {
+  if (ref.how != how || ref.rows != rows || ref.cols != cols || ref.batch != batch)
+    fail(as.code, as.what, " of '", name, "': expected parts of ", sizes_text(rows, cols, batch), " under '",
+         how.text(), "', got parts of ", sizes_text(ref.rows, ref.cols, ref.batch), " under '", ref.how.text(), "'");
+}
+
 // The parts of a parameter that the views show. Throws where they are not one for each rectangle that the layout gives
 // the rank, and of its sizes, or the layout can't be.
 inline std::vector<parameter_part> parts_of(const std::string& name, const layout& how, index_t rows, index_t cols,

@@ -168,9 +168,9 @@ struct parameter {
   std::vector<int> owners = {};  // of each matrix: who keeps v. None while nobody has asked, nor of an elementwise rule
   bool frozen = false;
   bool has_master = false;
+  bool has_gradient = false;
   parameter_state<B> state = {};
 
-  bool has_gradient() const { return !parts.empty() && parts.front().gradient.batch != 0; }
   index_t elements() const { return rows * cols * batch; }
   index_t elements_here() const { return parts.empty() ? 0 : parts.back().before + parts.back().weight.elements(); }
   // A replicated parameter is whole on every rank.

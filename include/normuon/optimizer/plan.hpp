@@ -202,7 +202,7 @@ class plan {
   // f and r of every matrix, and q where it is asked for, in one piece of memory.
   void make_neuron_vectors(B& b) {
     const auto q_length = [&](std::size_t k) {
-      return settings_.diagnostics && shape_of[k] >= 0 ? std::min(W[k].rows, W[k].cols) : 0;
+      return (settings_.diagnostics || ranks() > 1) && shape_of[k] >= 0 ? std::min(W[k].rows, W[k].cols) : 0;
     };
     index_t total = 0;
     for (std::size_t k = 0; k < neurons.size(); ++k) total += 2 * neurons[k] + q_length(k);

@@ -35,15 +35,16 @@ class registry : public parameter_groups<Backend> {
                          .type = element_type_of<T>};
     p.parts.push_back({.where = {0, 0, weight.rows, weight.cols}, .weight = bound_matrix(weight)});
     const bound_matrix one(gradient);
-    add(id, std::move(p), {&one, gradient.batch == 0 ? 0u : 1u});
+    add(id, std::move(p), gradient.batch != 0, {&one, 1});
   }
   template <class T>
   void add_parameter(group_id id, std::string name, const sharded_ref<T>& weight) {
-    add_sharded(id, std::move(name), weight, {});
+    add_sharded(id, std::move(name), weight, false, {});
   }
   template <class T, class G>
   void add_parameter(group_id id, std::string name, const sharded_ref<T>& weight, const sharded_ref<G>& gradient) {
-    add_sharded(id, std::move(name), weight, bound_parts(gradient));
+    normuon::require_same_cut(name, gradient_binding, weight.how, weight.rows, weight.cols, weight.batch, gradient);
+    add_sharded(id, std::move(name), weight, true, bound_parts(gradient));
   }
 
   // Forgets a parameter and returns its state, which `import_state(name, ...)` gives back to one added later.
@@ -74,19 +75,23 @@ class registry : public parameter_groups<Backend> {
   template <class T>
   void bind_weight(std::string_view name, const sharded_ref<T>& weight) {
     static_assert(!std::is_const_v<T>, "a weight must be writable");
+    require_same_cut(name, weight_binding, weight);
     bind_weight(name, bound_parts(weight), element_type_of<T>);
   }
   template <class G>
   void bind_gradient(std::string_view name, matrix_ref<G> gradient) {
     const bound_matrix one(gradient);
-    bind(name, &parameter_part::gradient, gradient_binding, {&one, 1});
+    bind_gradient(name, {&one, 1});
   }
   template <class G>
   void bind_gradient(std::string_view name, const sharded_ref<G>& gradient) {
-    bind(name, &parameter_part::gradient, gradient_binding, bound_parts(gradient));
+    require_same_cut(name, gradient_binding, gradient);
+    bind_gradient(name, bound_parts(gradient));
   }
   void unbind_gradient(std::string_view name) {
-    for (parameter_part& part : parameters_[index_of(name)].parts) part.gradient = {};
+    parameter<Backend>& p = parameters_[index_of(name)];
+    for (parameter_part& part : p.parts) part.gradient = {};
+    p.has_gradient = false;
   }
 
   // Where `step_changes` writes W_new - W of a parameter.
@@ -99,6 +104,7 @@ class registry : public parameter_groups<Backend> {
   template <class T>
   void bind_change(std::string_view name, const sharded_ref<T>& change) {
     static_assert(!std::is_const_v<T>, "a change buffer must be writable");
+    require_same_cut(name, change_binding, change);
     bind(name, &parameter_part::change, change_binding, bound_parts(change));
   }
 
@@ -195,7 +201,8 @@ class registry : public parameter_groups<Backend> {
   }
 
   template <class T>
-  void add_sharded(group_id id, std::string name, const sharded_ref<T>& w, std::span<const bound_matrix> gradients) {
+  void add_sharded(group_id id, std::string name, const sharded_ref<T>& w, bool has_gradient,
+                   std::span<const bound_matrix> gradients) {
     static_assert(!std::is_const_v<T>, "a weight must be writable");
     parameter<Backend> p{.name = std::move(name),
                          .rows = w.rows,
@@ -204,11 +211,11 @@ class registry : public parameter_groups<Backend> {
                          .type = element_type_of<T>,
                          .how = w.how};
     p.parts = parts_of(p.name, w.how, w.rows, w.cols, w.batch, rank_, ranks_, bound_parts(w));
-    add(id, std::move(p), gradients);
+    add(id, std::move(p), has_gradient, gradients);
   }
 
   // p: its name, sizes, layout and the weights of its parts are given.
-  void add(group_id id, parameter<Backend> p, std::span<const bound_matrix> gradients) {
+  void add(group_id id, parameter<Backend> p, bool has_gradient, std::span<const bound_matrix> gradients) {
     const group& g = group_at(id);
     if (p.name.empty()) fail(error_code::parameter, "expected a name for the parameter, got an empty one");
     if (indices_.contains(p.name)) fail(error_code::parameter, "there is a parameter '", p.name, "' already");
@@ -218,7 +225,8 @@ class registry : public parameter_groups<Backend> {
       require_own_memory(p.name, a.weight);
     }
     p.has_master = g.keeps_master(p.type);
-    if (!gradients.empty()) bind_parts(p, &parameter_part::gradient, gradient_binding, gradients);
+    if (has_gradient) bind_parts(p, &parameter_part::gradient, gradient_binding, gradients);
+    p.has_gradient = has_gradient;
     const auto* o = std::get_if<normuon_options>(&g.options);
     const index_t elements = p.elements_here();
     p.state = parameter_state<Backend>(backend_, elements,
@@ -247,9 +255,19 @@ class registry : public parameter_groups<Backend> {
     bind(name, &parameter_part::weight, weight_binding, given);
     p.type = type;
   }
+  void bind_gradient(std::string_view name, std::span<const bound_matrix> given) {
+    bind(name, &parameter_part::gradient, gradient_binding, given);
+    parameters_[index_of(name)].has_gradient = true;
+  }
   void bind(std::string_view name, bound_matrix parameter_part::*member, const binding_kind& as,
             std::span<const bound_matrix> given) {
-    if (bind_parts(parameters_[index_of(name)], member, as, given)) planned_ = false;
+    if (bind_parts(parameters_[index_of(name)], member, as, given) && has_capture<Backend>) planned_ = false;
+  }
+
+  template <class T>
+  void require_same_cut(std::string_view name, const binding_kind& as, const sharded_ref<T>& ref) const {
+    const parameter<Backend>& p = parameters_[index_of(name)];
+    normuon::require_same_cut(name, as, p.how, p.rows, p.cols, p.batch, ref);
   }
 
   std::vector<state_tensor> placed_state(std::size_t i) {
@@ -260,29 +278,11 @@ class registry : public parameter_groups<Backend> {
   template <class Ready, class Restore>
   void import_into(const std::vector<std::size_t>& which, const std::vector<named_tensor>& tensors, Ready&& ready,
                    Restore&& restore) {
-    using place = std::pair<std::string_view, std::vector<index_t>>;
-    std::map<place, const named_tensor*> given;
-    for (const named_tensor& t : tensors)
-      if (!given.emplace(place(t.name, t.start), &t).second)
-        fail(error_code::state, "state '", t.name, "' is there twice");
+    if (ranks_ > 1) require_ready();  // peers have gone on, or given up: what is left is a new optimizer and engine
+    given_state given(tensors);
     std::vector<staged_state<typename Backend::real>> staged;
-    std::size_t used = 0;
-    for (const std::size_t i : which) {
-      const std::vector<state_tensor> expected = placed_state(i);
-      std::vector<const named_tensor*> mine;
-      for (const state_tensor& e : expected) {
-        const auto found = given.find(place(e.name, e.start));
-        if (found == given.end())
-          fail(error_code::state, "expected state '", e.name, "'", e.whole.empty() ? "" : " " + place_of(e),
-               ", got none");
-        mine.push_back(found->second);
-      }
-      used += expected.size();
-      staged.push_back(stage_state(parameters_[i], expected, mine));
-    }
-    if (used != given.size())
-      fail(error_code::state, "expected ", used, " tensors of state, got ", given.size(),
-           ": some belong to no parameter");
+    for (const std::size_t i : which) staged.push_back(given.stage(parameters_[i], placed_state(i)));
+    given.require_used();
     ready();
     poison_ = "an import of state failed in the middle";
     poisoned_ = true;

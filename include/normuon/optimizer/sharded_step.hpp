@@ -34,11 +34,14 @@ class sharded_stepper {
     for_each_piece([&](held_piece& h) { b.all_finite({&h.ok, 1}, {&h.G, 1}, p_.numbers(h.group).gradient_scale); });
   }
 
-  // Moves what travels. progress[i] of bucket i is 1 from its beginning, 2 from its end.
-  void move(B& b, std::span<std::uint8_t> progress) {
+  // Moves what travels, and calls meanwhile(), which is work for which nothing travels, while the first U does.
+  // progress[i] of bucket i is 1 from its beginning, 2 from its end.
+  template <class Meanwhile>
+  void move(B& b, std::span<std::uint8_t> progress, Meanwhile&& meanwhile) {
     auto& buckets = s_.buckets;
+    if (!buckets.empty()) send_U(b, 0, progress);
+    meanwhile();
     for (std::size_t i = 0; i < buckets.size(); ++i) {
-      if (i == 0) send_U(b, 0, progress);
       if (i + 1 < buckets.size()) send_U(b, i + 1, progress);
       receive_U(b, i);
       direct(b, buckets[i]);
@@ -102,9 +105,7 @@ class sharded_stepper {
     const normuon_options& o = options(h.group);
     const flags ok{&h.ok, 1};
     const bool sends_U = h.U.data != nullptr;
-    normuon_options plain = o;
-    if (!sends_U) plain.nesterov = false;  // only M is kept here
-    normuon_rule<B>::advance(b, plain, {&h.M, 1}, {&h.U, 1}, {&h.G, 1}, p_.numbers(h.group), ok);
+    normuon_rule<B>::advance(b, o.nesterov && sends_U, {&h.M, 1}, {&h.U, 1}, {&h.G, 1}, p_.numbers(h.group), ok);
     if (sends_U && !o.nesterov) copy(b, p_, {&h.U, 1}, {&h.M, 1}, ok);
   }
 
@@ -123,6 +124,7 @@ class sharded_stepper {
     const auto direct_one = [&, this](B& worker, int index, std::size_t i) {
       const run& a = bucket.owned[i];
       const auto k = static_cast<std::size_t>(a.first);
+      if (!moves(p_, p_.parameter_of[k])) return hold_back(b, p_.sound[k]);
       auto& work = s_.workspaces[one_each ? i : static_cast<std::size_t>(index)].iteration;
       work.between = {[](void* self) { static_cast<sharded_stepper*>(self)->poll(); }, this};
       owner<B> s = owner_of(p_, a, work, settings_.propagate);
@@ -134,6 +136,11 @@ class sharded_stepper {
     for_each(b, static_cast<index_t>(bucket.owned.size() - bucket.shared_runs), [&](B& worker, int index, index_t i) {
       direct_one(worker, index, bucket.shared_runs + static_cast<std::size_t>(i));
     });
+  }
+
+  static void hold_back(B& b, slot sound) {
+    constexpr double no = 0;
+    b.write(sound, &no, sizeof no);
   }
 
   // Lets the engine move what is under way. One thread alone may call it: that which made the step.

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "normuon/optimizer/parameter.hpp"
@@ -172,6 +174,42 @@ staged_state<typename B::real> stage_state(const parameter<B>& p, const std::vec
   }
   return staged;
 }
+
+// Tensors that are to become the state of some parameters.
+class given_state {
+ public:
+  // Throws where one is there twice.
+  explicit given_state(const std::vector<named_tensor>& tensors) {
+    for (const named_tensor& t : tensors)
+      if (!tensors_.emplace(place(t.name, t.start), &t).second)
+        fail(error_code::state, "state '", t.name, "' is there twice");
+  }
+
+  // Those of `p`, whose state_tensors are `expected`. Throws where one is missing or doesn't fit.
+  template <tensor_backend B>
+  staged_state<typename B::real> stage(const parameter<B>& p, const std::vector<state_tensor>& expected) {
+    std::vector<const named_tensor*> mine;
+    for (const state_tensor& e : expected) {
+      const auto found = tensors_.find(place(e.name, e.start));
+      if (found == tensors_.end())
+        fail(error_code::state, "expected state '", e.name, "'", e.whole.empty() ? "" : " " + place_of(e),
+             ", got none");
+      mine.push_back(found->second);
+    }
+    used_ += expected.size();
+    return stage_state(p, expected, mine);
+  }
+  void require_used() const {
+    if (used_ != tensors_.size())
+      fail(error_code::state, "expected ", used_, " tensors of state, got ", tensors_.size(),
+           ": some belong to no parameter");
+  }
+
+ private:
+  using place = std::pair<std::string_view, std::vector<index_t>>;
+  std::map<place, const named_tensor*> tensors_;
+  std::size_t used_ = 0;
+};
 
 template <tensor_backend B>
 void write_state(B& b, const parameter<B>& p, const staged_state<typename B::real>& staged) {

@@ -29,6 +29,14 @@ inline matrix_view gradient_of(const parameter_part& part, index_t entry, const 
   return absent;
 }
 
+// Whether parameter i moves, as far as the host can tell after the check.
+template <tensor_backend B>
+bool moves(const plan<B>& p, std::size_t i) {
+  if constexpr (has_host_memory<B>)
+    if (p.ranks() > 1) return *p.parameter_ok[i] != 0;
+  return p.staged_ok(i) != 0;
+}
+
 // out <- A, rounded to the type of out.
 template <tensor_backend B>
 void copy(B& b, const plan<B>& p, views out, views A, flags ok) {
@@ -89,7 +97,7 @@ class stepper {
     }
     for (std::size_t i = 0; i < parameters.size(); ++i) {
       const parameter<B>& q = parameters[i];
-      const bool given = q.has_gradient() || (settings_.zero_missing && !q.parts.empty());
+      const bool given = q.has_gradient || settings_.zero_missing;
       p_.staged_outcome[i] = q.frozen ? outcome::frozen : given ? outcome::moved : outcome::absent;
       // A gradient that is missing here may be there on another rank, which is not known yet.
       p_.staged_ok(i) = !q.frozen && (given || p_.ranks() > 1) ? 1 : 0;
@@ -155,7 +163,7 @@ class stepper {
   bool may_move(const run& a) const {
     if (has_capture<B>) return true;
     for (const std::size_t i : of(p_.parameter_of, a))
-      if (p_.staged_ok(i) != 0) return true;
+      if (moves(p_, i)) return true;
     return false;
   }
 
@@ -181,7 +189,7 @@ class stepper {
     owner<B> s = owner_of(p_, a, w.iteration, settings_.propagate);
     const flags ok = of(p_.ok, a);
     const update_formula formula{o.decay, settings_.write};
-    rule::advance(b, o, of(p_.M, a), of(p_.U, a), of(p_.G, a), k, ok);
+    rule::advance(b, o.nesterov, of(p_.M, a), of(p_.U, a), of(p_.G, a), k, ok);
     if (p_.is_narrow()) {
       if (!o.nesterov) copy(b, p_, of(p_.U, a), of(p_.M, a), ok);
       rule::direct(b, shape, s, of(p_.D, a), of(p_.U, a), k, ok);

@@ -24,7 +24,10 @@ class sharded_stepper<B, single_process> {
                   const step_settings&, std::uint64_t) {}
   void stage(B&, const std::vector<parameter<B>>&) {}
   void check(B&) {}
-  void move(B&, std::span<std::uint8_t>) {}
+  template <class Meanwhile>
+  void move(B&, std::span<std::uint8_t>, Meanwhile&& meanwhile) {
+    meanwhile();
+  }
 };
 
 }  // namespace normuon

@@ -2,6 +2,9 @@
 #ifndef NORMUON_OPTIMIZER_VERDICTS_HPP
 #define NORMUON_OPTIMIZER_VERDICTS_HPP
 
+#include <algorithm>
+#include <string>
+
 #include "normuon/optimizer/plan.hpp"
 #include "normuon/shards/engine.hpp"
 
@@ -18,16 +21,13 @@ class rank_verdicts {
     memory_ = b.allocate(ranks_ * count_);
     all_.resize(ranks_ * count_);
     mine_.resize(count_);
+    refusals_memory_ = b.allocate(ranks_);
+    refusals_.resize(ranks_);
   }
 
   // Notes on the host what this rank says as far as the host knows: what is staged in `p`.
-  void stage(B& b, const plan<B>& p) {
-    for (std::size_t i = 0; i < mine_.size(); ++i) {
-      const outcome staged = p.staged_outcome[i];
-      mine_[i] = staged == outcome::frozen  ? verdict::held_back
-                 : staged == outcome::moved ? verdict::moves
-                                            : verdict::no_gradient;
-    }
+  void stage(B& b, const plan<B>& p, const std::vector<parameter<B>>& parameters) {
+    for (std::size_t i = 0; i < mine_.size(); ++i) mine_[i] = known_of(parameters[i], p.staged_outcome[i]);
     b.write(data() + rank_ * count_, mine_.data(), mine_.size());
   }
 
@@ -40,6 +40,19 @@ class rank_verdicts {
       engine.all_gather_small(data(), count_);
       b.agree(p.parameter_ok, data(), static_cast<int>(ranks_));
     }
+  }
+
+  // The first rank that refuses, or -1; one gather more.
+  template <shard_engine Engine>
+  int first_to_refuse(B& b, Engine& engine, bool refuses) {
+    if (ranks_ == 1) return -1;
+    refusals_[rank_] = refuses ? 1 : 0;
+    b.write(refusals_memory_.data(), refusals_.data(), ranks_);
+    engine.all_gather_small(refusals_memory_.data(), 1);
+    b.read(refusals_.data(), refusals_memory_.data(), ranks_);
+    b.sync();
+    const auto first = std::find(refusals_.begin(), refusals_.end(), std::uint8_t{1});
+    return first == refusals_.end() ? -1 : static_cast<int>(first - refusals_.begin());
   }
 
   // Copies to the host what all ranks said of the last step.
@@ -56,14 +69,34 @@ class rank_verdicts {
   // Corrects what this rank staged for parameter i where others have said more.
   void settle(outcome& staged, std::size_t i) const {
     if (ranks_ == 1 || staged == outcome::frozen) return;
-    staged = of(i) == verdict::no_gradient ? outcome::absent : outcome::moved;
+    staged = of(i) == verdict::moves || of(i) == verdict::held_back ? outcome::moved : outcome::absent;
+  }
+
+  // For messages, where they differ: what the first rank says and the first that says otherwise.
+  std::string text_of(std::size_t i) const {
+    const auto said = [](verdict v) {
+      return v == verdict::frozen                ? "has frozen it"
+             : v == verdict::no_replica_gradient ? "has no gradient"
+                                                 : "moves it";
+    };
+    std::size_t other = 1;
+    while (other + 1 < ranks_ && all_[other * count_ + i] == all_[i]) ++other;
+    return "rank 0 " + std::string(said(all_[i])) + " and rank " + std::to_string(other) + " " +
+           said(all_[other * count_ + i]);
   }
 
  private:
+  static verdict known_of(const parameter<B>& p, outcome staged) {
+    if (staged == outcome::frozen) return verdict::frozen;
+    if (p.elements_here() == 0 && p.elements() != 0) return verdict::no_part;
+    if (staged == outcome::moved) return verdict::moves;
+    return p.how.is_replicated() ? verdict::no_replica_gradient : verdict::no_gradient;
+  }
   verdict* data() const { return address_of<verdict>(memory_.data()); }
 
   std::size_t rank_ = 0, ranks_ = 1, count_ = 0;
-  typename B::memory memory_;
+  typename B::memory memory_, refusals_memory_;
+  std::vector<std::uint8_t> refusals_;
   std::vector<verdict> mine_, all_;
 };
 

@@ -91,8 +91,8 @@ struct owner {
 template <tensor_backend B>
 struct normuon_rule {
   // Where the gradient is.   M <- b1 M + g with g = (1-b1) G or G;   U = b1 M + g (Nesterov) or M.   U may travel.
-  static void advance(B& b, const normuon_options& o, views M, views U, views G, const step_numbers& k, flags ok) {
-    if (o.nesterov) momentum(b, M, U, G, k.keep, k.take, ok);
+  static void advance(B& b, bool nesterov, views M, views U, views G, const step_numbers& k, flags ok) {
+    if (nesterov) momentum(b, M, U, G, k.keep, k.take, ok);
     else b.blend(M, k.take, G, k.keep, M, ok);
   }
 

@@ -27,15 +27,13 @@ class product_choices {
   }
 
   // The value of a key that was chosen before, here or where the file was made.
-  std::optional<std::string> find(const std::string& key) {
+  std::optional<std::string> find(const std::string& key) const {
     const auto found = known_.find(key);
-    if (found == known_.end()) return {};
-    used_.insert(*found);
-    return found->second;
+    return found == known_.end() ? std::nullopt : std::optional(found->second);
   }
   // Keeps a choice. Throws error_code::file where it can't be written.
   void add(const std::string& key, const std::string& value) {
-    known_[key] = used_[key] = value;
+    known_[key] = value;
     if (file_.empty()) return;
     const std::string text = text_of(known_);
     replacement_file<> out(file_);
@@ -43,6 +41,10 @@ class product_choices {
     out.commit();
   }
 
+  // Notes that a choice is in use, and not only one of those that were tried.
+  void use(const std::string& key) {
+    if (const auto found = known_.find(key); found != known_.end()) used_.insert(*found);
+  }
   // Of the choices in use, whatever their order was.
   std::uint64_t hash() const { return hash_of(text_of(used_)); }
 

@@ -68,7 +68,9 @@ class cublas_lt_products {
   // The plan of a product; made, and its algorithm chosen, where there is none yet.
   const product_plan& plan_for(const operand_view& Y, const operand_view& A, const operand_view& B,
                                compute_type compute, bool transpose, bool in_place) {
-    return plan_for(key_of(Y, A, B, compute, transpose, in_place));
+    const product_plan& plan = plan_for(key_of(Y, A, B, compute, transpose, in_place));
+    if (choices_) choices_->use(plan.key.whole_text());
+    return plan;
   }
 
   // The plan of a symmetric Y <- A B, or A B^T where `transpose` is true; none where it is computed whole.
@@ -77,7 +79,13 @@ class cublas_lt_products {
     if (options_.symmetric == symmetric_form::whole || Y.count == 0) return nullptr;
     const product_shape_key key = key_of(Y, A, B, compute, transpose, false);
     auto found = symmetric_plans_.find(key);
-    if (found == symmetric_plans_.end()) found = symmetric_plans_.emplace(key, chosen_form(key)).first;
+    if (found == symmetric_plans_.end()) {
+      found = symmetric_plans_.emplace(key, chosen_form(key)).first;
+      if (choices_) {
+        choices_->use(symmetric_text(key));
+        for (const symmetric_plan::call& c : found->second.calls) choices_->use(c.plan->key.whole_text());
+      }
+    }
     return found->second.calls.empty() ? nullptr : &found->second;
   }
 
@@ -173,10 +181,14 @@ class cublas_lt_products {
     return plan;
   }
 
+  std::string symmetric_text(const product_shape_key& key) const {
+    return "symmetric, blocks from " + std::to_string(options_.least_block) + ", " + key.whole_text();
+  }
+
   symmetric_plan chosen_form(const product_shape_key& key) {
     if (options_.symmetric == symmetric_form::triangle) return in_blocks(key, options_.least_block);
     if (lower_triangle(key.m, options_.least_block).size() < 2) return {};
-    const std::string name = "symmetric, blocks from " + std::to_string(options_.least_block) + ", " + key.whole_text();
+    const std::string name = symmetric_text(key);
     std::vector<index_t> sizes = {key.m};  // the first: whole
     for (index_t least = options_.least_block; lower_triangle(key.m, least).size() > 1; least *= 2)
       sizes.push_back(least);

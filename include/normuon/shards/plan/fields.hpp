@@ -18,7 +18,7 @@ inline std::uint64_t digest_of(const plan_field& f) { return digest_with(digest_
 inline std::vector<plan_field> fields_of(std::span<const sharded_matrix> matrices, int ranks,
                                          const shard_options& options, const std::vector<plan_field>& others) {
   std::vector<plan_field> fields = others;
-  fields.reserve(fields.size() + 3 + 4 * matrices.size());
+  fields.reserve(fields.size() + 3 + 5 * matrices.size());
   fields.push_back({"ranks", std::to_string(ranks)});
   fields.push_back({"staging_limit", std::to_string(options.staging_limit)});
   fields.push_back({"least_buckets", std::to_string(options.least_buckets)});
@@ -29,6 +29,7 @@ inline std::vector<plan_field> fields_of(std::span<const sharded_matrix> matrice
     fields.push_back({"shape of '" + name + "'", std::to_string(a.rows) + " x " + std::to_string(a.cols)});
     fields.push_back({"layout of '" + name + "'", a.where.text()});
     fields.push_back({"wire of '" + name + "'", a.matrix_rule ? std::string(name_of(a.wire)) : "none"});
+    if (a.owner != no_owner) fields.push_back({"owner of '" + name + "'", std::to_string(a.owner)});
   }
   return fields;
 }

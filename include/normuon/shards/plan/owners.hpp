@@ -84,8 +84,8 @@ class rank_loads {
 };
 
 // Owners by longest processing time first (Graham, doi:10.1137/0117039), and by MULTIFIT where that leaves more than a
-// hundredth above the bound and MULTIFIT less. What one rank alone holds is its own, and who owns a
-// matrix already keeps it.
+// hundredth above the bound and MULTIFIT less. What one rank alone holds is its own,
+// and who owns a matrix already keeps it.
 inline ownership assign_owners(std::span<const sharded_matrix> matrices, int ranks) {
   check_matrices(matrices, ranks);
   ownership result{std::vector<int>(matrices.size(), no_owner),
@@ -103,16 +103,19 @@ inline ownership assign_owners(std::span<const sharded_matrix> matrices, int ran
   for (const std::size_t i : order) heaviest.push_back(cost[i]);
 
   std::vector<std::size_t> free;
+  std::vector<std::uint64_t> held_alone = result.load;
   for (const std::size_t i : order) {
     const sharded_matrix& a = matrices[i];
-    if (const std::optional<int> holder = a.owner != no_owner ? a.owner : a.where.sole_holder(a.rows, a.cols, ranks)) {
-      result.owner[i] = *holder;
-      result.load[static_cast<std::size_t>(*holder)] += cost[i];
-    } else {
+    const std::optional<int> holder = a.where.sole_holder(a.rows, a.cols, ranks);
+    if (holder) held_alone[static_cast<std::size_t>(*holder)] += cost[i];
+    if (!holder && a.owner == no_owner) {
       free.push_back(i);
+      continue;
     }
+    result.owner[i] = holder ? *holder : a.owner;
+    result.load[static_cast<std::size_t>(result.owner[i])] += cost[i];
   }
-  result.lower_bound = makespan_bound(heaviest, result.load);
+  result.lower_bound = makespan_bound(heaviest, held_alone);
   const std::vector<std::uint64_t> placed = result.load;
   rank_loads loads(placed);
   const auto give = [&](std::size_t i, int rank) {

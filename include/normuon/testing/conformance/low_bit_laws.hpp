@@ -70,8 +70,7 @@ void apply_rounds_by_the_numbers_of_streams(B& b) {
   });
 }
 
-// The masters of a run: one that belongs to its weight, one that does not, as somebody has written the weight, and
-// none.
+// Masters of a run, of which some elements belong to their weights and some do not, as somebody has written these.
 template <tensor_backend B>
 std::vector<matrix> masters_beside(const device_matrices<B>& W) {
   std::vector<matrix> masters;

@@ -1,0 +1,2 @@
+#define NORMUON_INSTANTIATES
+#include "instantiated.hpp"
