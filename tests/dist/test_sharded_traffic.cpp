@@ -180,3 +180,35 @@ TEST_CASE("ranks that plan otherwise all say in what, before anything moves") {
   CHECK(differs(narrow, "group.0.compute: float32", "group.0.compute: bfloat16"));
   CHECK(differs([](auto& all, auto&) { all.pop_back(); }, "groups: 4", "groups: 3"));
 }
+
+TEST_CASE("ranks that chose other owners say so before anything moves") {
+  const loopback_result result = run_loopback(2, {}, [&](loopback engine) {
+    const int rank = engine.rank();
+    std::vector<float> weight(600), gradient(600);
+    optimizer<eigen_backend, loopback> opt({}, {}, std::move(engine));
+    const group_id g = opt.add_group(normuon_options::paper());
+    for (const char* name : {"b", "a"}) {
+      const std::size_t at = name[0] == 'a' ? 0 : 300;
+      opt.add_parameter(g, name, shard(&weight[at], 20, 30, layout::rows(), rank, 2),
+                        shard(&gradient[at], 20, 30, layout::rows(), rank, 2));
+      if (rank == 0) opt.list_state();  // which decides who owns what was added so far
+    }
+    opt.step();
+  });
+  for (const int rank : {0, 1})
+    CHECK(end_of(result, rank).is(error_code::option, "owner of 'b': 0", "owner of 'b': 1"));
+}
+
+TEST_CASE("a poisoned optimizer of several ranks stays poisoned, whatever is imported") {
+  run_loopback(2, {.deadline = std::chrono::milliseconds(100)}, [&](loopback engine) {
+    const int rank = engine.rank();
+    spread_trainer<eigen_backend, loopback, float> trainer(small_model(), std::move(engine), {},
+                                                           eigen_backend({.threads = 1}));
+    trainer.step(0);
+    const std::vector<named_tensor> state = trainer.opt.export_state();
+    if (rank == 1) return;
+    CHECK(refusal_of([&] { trainer.step(1); }).is(error_code::engine, "rank 1"));
+    CHECK(refusal_of([&] { trainer.opt.import_state(state); }).code == error_code::poisoned);
+    CHECK(refusal_of([&] { trainer.step(1); }).code == error_code::poisoned);
+  }).rethrow_first();
+}
