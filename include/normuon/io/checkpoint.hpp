@@ -71,7 +71,7 @@ void save_checkpoint(const file_path& path, optimizer<B, Engine>& opt, const che
       for (const auto& [name, t] : extras.tensors)
         writer->write(writer->plan().find(extra_tensor(name)), t.bytes.data());
     for (const parameter<B>& p : opt.parameters()) {
-      write_state(*writer, opt, p);
+      write_state_parts(*writer, opt, p);
       if (options.weights) write_weight_parts(*writer, b, p, engine.rank());
     }
     writer->flush();
