@@ -35,7 +35,7 @@ checkpoint_plan plan_checkpoint(optimizer<B, Engine>& opt, index_t step, const c
   std::vector<logical_tensor> tensors = logical_tensors(opt, weights);
   for (const auto& [name, t] : extras.tensors) tensors.push_back({extra_tensor(name), t.type, t.shape});
   metadata_map metadata;
-  for (const described_fields& fields : {describe(opt, opt.options()), describe_progress(opt, step)})
+  for (const described_fields& fields : {describe_run(opt, opt.options()), describe_progress(opt, step)})
     for (const auto& [key, text] : fields) metadata.emplace(key, text);
   for (const auto& [key, text] : extras.text) metadata.emplace(std::string(extra_text_prefix) + key, text);
   return checkpoint_plan(tensors, std::move(metadata), where);
