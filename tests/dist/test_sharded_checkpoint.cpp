@@ -94,7 +94,8 @@ TEST_CASE("weights of 16 bits, masters and a narrow wire are saved alike and go 
   const whole_tensors expected = trained_alone<bfloat16>(parameters, {.optimizer = options, .steps = 3}, one_step);
   std::string alone;
   constexpr int before_and_after[][2] = {{1, 3}, {2, 8}, {3, 1}, {4, 2}, {8, 5}};
-  for (const auto& [before, after] : before_and_after) {
+  for (const auto& ranks : before_and_after) {
+    const int before = ranks[0], after = ranks[1];
     CAPTURE(before);
     CAPTURE(after);
     on_ranks<bfloat16>(
