@@ -19,6 +19,7 @@ struct described {
   index_t rows = 4, batch = 1;
   bool third_group = false, third_parameter = false, muon = false, swapped = false;
   cpu_path path = cpu_path::portable;
+  optimizer_options all = {};  // of all groups
 };
 
 template <class T = float>
@@ -26,7 +27,7 @@ struct instance {
   std::vector<T> w = std::vector<T>(200, T(1.0f)), b = std::vector<T>(6, T(2.0f)), g = std::vector<T>(200, T(0.5f));
   optimizer<eigen_backend> opt;
 
-  explicit instance(const described& d) : opt(eigen_backend({.threads = 1, .path = d.path})) {
+  explicit instance(const described& d) : opt(eigen_backend({.threads = 1, .path = d.path}), d.all) {
     muon_options as_muon;
     as_muon.learning_rate = d.first.learning_rate;
     const group_id one = d.muon ? opt.add_group(as_muon, d.factors) : opt.add_group(d.first, d.factors);
@@ -87,7 +88,13 @@ TEST_CASE("an optimizer that was made otherwise refuses a checkpoint by the firs
       {[](described& d) { d.muon = true; }, "group.0.rule", "muon", "normuon"},
       {[](described& d) { d.second.epsilon = 0; }, "group.1.epsilon", "0", "1e-08"},
       {[](described& d) { d.second.beta2 = 0.9; }, "group.1.beta2", "0.9", "0.999"},
+      {[](described& d) { d.first.weight_rounding = weight_rounding::nearest; }, "group.0.weight_rounding", "nearest",
+       "stochastic"},
       {[](described& d) { d.third_group = true; }, "groups", "3", "2"},
+      {[](described& d) { d.all.missing_gradient = missing_gradient_policy::zero; }, "missing_gradient", "zero",
+       "skip"},
+      {[](described& d) { d.all.wire = element_type::bfloat16; }, "wire", "bfloat16", "float32"},
+      {[](described& d) { d.all.seed = 1; }, "seed", "1", "0"},
       {[](described& d) { d.rows = 5; }, "parameter.w", "group 0, float32, 5 x 6", "group 0, float32, 4 x 6"},
       {[](described& d) { d.batch = 2; }, "parameter.w", "group 0, float32, 2 of 4 x 6", "group 0, float32, 4 x 6"},
       {[](described& d) { d.swapped = true; }, "parameter.w", "group 1, float32, 4 x 6", "group 0, float32, 4 x 6"},
@@ -106,6 +113,11 @@ TEST_CASE("an optimizer that was made otherwise refuses a checkpoint by the firs
         }).is(error_code::state, "parameter.more: expected 'group 0, float32, 2 x 6', found none"));
   CHECK(refusal_after<bfloat16>([](described&) {
         }).is(error_code::state, "parameter.w: expected 'group 0, bfloat16, 4 x 6', found 'group 0, float32, 4 x 6'"));
+}
+
+TEST_CASE("what becomes of non-finite gradients may be another where a run goes on") {
+  const refusal r = refusal_after([](described& d) { d.all.non_finite = non_finite_policy::raise; });
+  CHECK_MESSAGE(!r.code, r.message);
 }
 
 TEST_CASE("every choice of a rule is compared under its own name") {

@@ -9,6 +9,7 @@
 #include "normuon/io/checkpoint/comparison.hpp"
 #include "normuon/io/checkpoint/parts.hpp"
 #include "normuon/io/checkpoint/reader.hpp"
+#include "normuon/shards/plan/agreement.hpp"
 
 namespace normuon {
 
@@ -35,17 +36,31 @@ checkpoint_plan plan_checkpoint(optimizer<B, Engine>& opt, index_t step, const c
   std::vector<logical_tensor> tensors = logical_tensors(opt, weights);
   for (const auto& [name, t] : extras.tensors) tensors.push_back({extra_tensor(name), t.type, t.shape});
   metadata_map metadata;
-  for (const described_fields& fields : {describe(opt, opt.options()), describe_progress(opt, step)})
+  for (const described_fields& fields : {describe_run(opt, opt.options()), describe_progress(opt, step)})
     for (const auto& [key, text] : fields) metadata.emplace(key, text);
   for (const auto& [key, text] : extras.text) metadata.emplace(std::string(extra_text_prefix) + key, text);
   return checkpoint_plan(tensors, std::move(metadata), where);
 }
 
+// Throws error_code::option on every rank, with the first piece of metadata or tensor that differs, where ranks have
+// planned different files.
+template <tensor_backend B, shard_engine Engine>
+void require_same_plan(B& b, Engine& engine, const checkpoint_plan& plan) {
+  if (engine.size() == 1) return;
+  const auto shown = [](const std::string& text) { return printable(text, text.size()); };
+  std::vector<plan_field> fields;
+  for (const auto& [key, text] : plan.metadata()) fields.push_back({shown(key), shown(text)});
+  for (const placed_tensor& t : plan.tensors()) fields.push_back({"tensor '" + shown(t.name) + "'", text_of(t)});
+  require_agreement(fields, engine.rank(), engine.size(),
+                    [&](void* all, std::size_t bytes) { all_gather_from_host(b, engine, all, bytes); });
+}
+
 // Saves state, options and, unless told otherwise, weights, at the path: whole, or what stood there stays. When it
-// returns, the file outlives a loss of power. Ranks call it together, with the same extras, on a file system that they
-// share; the file's bytes are those that one process would write. Throws error_code::file where the file can't be
-// written or names don't fit it (UTF-8, at most some 490 bytes), `poisoned`, or as the backend or the engine does, on
-// every rank; nothing has changed then.
+// returns, the file outlives a loss of power. Ranks call it together, on a file system that they share; the file's
+// bytes are those that one process would write. Text and names, types and shapes of tensors among the extras are the
+// same on all; of the tensors' bytes rank 0's are saved. Throws error_code::file where the file can't be written or
+// names don't fit it (UTF-8, at most some 490 bytes), `option` where ranks would write different files, `poisoned`, or
+// as the backend or the engine does, on every rank; nothing has changed then.
 template <tensor_backend B, shard_engine Engine, file_system System = posix_file_system>
 void save_checkpoint(const file_path& path, optimizer<B, Engine>& opt, const checkpoint_extras& extras = {},
                      save_options options = {}, System system = {}) {
@@ -62,6 +77,9 @@ void save_checkpoint(const file_path& path, optimizer<B, Engine>& opt, const che
         safetensors::refuse_tensor(where, place.name, "expected ", place.end - place.begin,
                                    " bytes for its shape, got ", t.bytes.size());
     }
+  });
+  require_same_plan(b, engine, writer->plan());
+  act_together(b, engine, [&] {
     if (engine.rank() == 0) created = writer->create();
   });
   created = gathered(b, engine, created).front();
@@ -71,7 +89,7 @@ void save_checkpoint(const file_path& path, optimizer<B, Engine>& opt, const che
       for (const auto& [name, t] : extras.tensors)
         writer->write(writer->plan().find(extra_tensor(name)), t.bytes.data());
     for (const parameter<B>& p : opt.parameters()) {
-      write_state(*writer, opt, p);
+      write_state_parts(*writer, opt, p);
       if (options.weights) write_weight_parts(*writer, b, p, engine.rank());
     }
     writer->flush();

@@ -130,14 +130,13 @@ inline constexpr auto value_names<non_finite_policy> = std::to_array<named_value
 
 inline described_fields describe(const optimizer_options& o, element_type wire) {
   return {{"missing_gradient", std::string(name_of_value(o.missing_gradient))},
-          {"non_finite", std::string(name_of_value(o.non_finite))},
           {"wire", std::string(name_of(wire))},
           {"seed", std::to_string(o.seed)}};
 }
 
-// All that must be the same on all ranks, and where a run goes on.
+// All that must be the same where a run goes on.
 template <tensor_backend B>
-described_fields describe(registry<B>& opt, const optimizer_options& options) {
+described_fields describe_run(registry<B>& opt, const optimizer_options& options) {
   const element_type real = element_type_of<typename B::real>;
   described_fields all{{"groups", std::to_string(opt.groups().size())}, {"state_type", std::string(name_of(real))}};
   for (auto& field : describe(options, options.wire.value_or(real))) all.push_back(std::move(field));
@@ -146,6 +145,14 @@ described_fields describe(registry<B>& opt, const optimizer_options& options) {
   for (const parameter<B>& p : opt.parameters())
     all.push_back({"parameter." + p.name, "group " + std::to_string(p.group) + ", " + std::string(name_of(p.type)) +
                                               ", " + sizes_text(p.rows, p.cols, p.batch)});
+  return all;
+}
+
+// All that must be the same on all ranks.
+template <tensor_backend B>
+described_fields describe(registry<B>& opt, const optimizer_options& options) {
+  described_fields all = describe_run(opt, options);
+  all.push_back({"non_finite", std::string(name_of_value(options.non_finite))});
   return all;
 }
 

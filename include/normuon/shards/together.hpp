@@ -3,8 +3,9 @@
 #ifndef NORMUON_SHARDS_TOGETHER_HPP
 #define NORMUON_SHARDS_TOGETHER_HPP
 
+#include <cstdint>
 #include <cstring>
-#include <string>
+#include <exception>
 #include <vector>
 
 #include "normuon/backend.hpp"
@@ -38,28 +39,62 @@ std::vector<T> gathered(B& b, Engine& engine, const T& mine) {
   return all;
 }
 
-// Ends an act that every rank has tried: returns where all could. Throws on every rank where one could not: there, and
-// where a rank could not itself, its own error; elsewhere that of the first that could not, with its number.
+// Calls f(i) for this rank's share of `count` things, of which each rank does every size()-th.
+template <shard_engine Engine, class F>
+void for_each_of_rank(std::size_t count, Engine& engine, F&& f) {
+  for (auto i = static_cast<std::size_t>(engine.rank()); i < count; i += static_cast<std::size_t>(engine.size())) f(i);
+}
+
+// Numbers of which each rank has made its share, all of them on every rank. No rank sends more than its share, rounded
+// up.
+template <tensor_backend B, shard_engine Engine>
+std::vector<std::uint64_t> gathered_by_turns(B& b, Engine& engine, std::vector<std::uint64_t> mine) {
+  const auto ranks = static_cast<std::size_t>(engine.size()), rank = static_cast<std::size_t>(engine.rank());
+  const std::size_t turns = (mine.size() + ranks - 1) / ranks;
+  std::vector<std::uint64_t> all(ranks * turns);
+  for_each_of_rank(mine.size(), engine, [&](std::size_t i) { all[rank * turns + i / ranks] = mine[i]; });
+  all_gather_from_host(b, engine, all.data(), turns * sizeof(std::uint64_t));
+  for (std::size_t i = 0; i < mine.size(); ++i) mine[i] = all[i % ranks * turns + i / ranks];
+  return mine;
+}
+
+// How an act has ended on a rank, as others are told.
+struct act_status {
+  bool failed = false;
+  error_code code = error_code::backend;
+  char text[240] = {};
+};
+
+inline act_status status_of(const std::exception_ptr& thrown) {
+  act_status s;
+  const auto failed = [&](error_code code, const char* text) {
+    s.failed = true;
+    s.code = code;
+    std::strncpy(s.text, text, sizeof(s.text) - 1);
+  };
+  try {
+    if (thrown) std::rethrow_exception(thrown);
+  } catch (const error& e) {
+    failed(e.code(), e.what());
+  } catch (const std::exception& e) {
+    failed(error_code::backend, e.what());
+  } catch (...) {
+    failed(error_code::backend, "an exception that is no std::exception");
+  }
+  return s;
+}
+
+// Ends an act that every rank has tried: returns where all could. Throws on every rank where one could not: where a
+// rank could not itself, its own error, also where it can't tell its peers; elsewhere that of the first that could not,
+// with its number.
 template <tensor_backend B, shard_engine Engine>
 void settle_together(B& b, Engine& engine, const std::exception_ptr& mine) {
-  struct status {
-    bool failed;
-    error_code code;
-    char text[240];
-  };
-  status s{};
+  std::vector<act_status> all;
   try {
-    if (mine) std::rethrow_exception(mine);
-  } catch (const error& e) {
-    s.failed = true;
-    s.code = e.code();
-    std::strncpy(s.text, e.what(), sizeof(s.text) - 1);
-  } catch (const std::exception& e) {
-    s.failed = true;
-    s.code = error_code::backend;
-    std::strncpy(s.text, e.what(), sizeof(s.text) - 1);
+    all = gathered(b, engine, status_of(mine));
+  } catch (...) {
+    if (!mine) throw;
   }
-  const std::vector<status> all = gathered(b, engine, s);
   if (mine) std::rethrow_exception(mine);
   for (std::size_t r = 0; r < all.size(); ++r)
     if (all[r].failed) fail(all[r].code, "rank ", r, ": ", all[r].text);

@@ -93,7 +93,7 @@ template <tensor_backend B, shard_engine Engine>
 saved_progress require_same(optimizer<B, Engine>& opt, const metadata_map& metadata, const load_options& options,
                             std::string_view where) {
   metadata_remains rest(metadata, where);
-  for (const auto& [key, text] : describe(opt, opt.options())) {
+  for (const auto& [key, text] : describe_run(opt, opt.options())) {
     const auto is = [&, &key = key](std::string_view field) {
       return key.starts_with("group.") && key.substr(key.find('.', 6) + 1) == field;
     };
@@ -122,16 +122,13 @@ saved_progress require_same(optimizer<B, Engine>& opt, const metadata_map& metad
 template <tensor_backend B>
 std::vector<std::size_t> require_tensors(const registry<B>& opt, const checkpoint_plan& plan,
                                          const load_options& options, std::string_view where) {
-  const auto text = [](const logical_tensor& t) {
-    return std::string(safetensors::facts_of(t.type).name) + " " + shape_text(t.shape);
-  };
   std::vector<bool> known(plan.tensors().size());
   const auto require = [&](const logical_tensor& expected, std::string_view hint) {
     const std::size_t i = plan.find(expected.name);
     const bool there = i < known.size();
-    if (!there || text(plan.tensors()[i]) != text(expected))
-      fail(error_code::state, where, ": tensor '", printable(expected.name), "': expected ", text(expected), ", found ",
-           there ? text(plan.tensors()[i]) : "none", there ? "" : hint);
+    if (!there || text_of(plan.tensors()[i]) != text_of(expected))
+      fail(error_code::state, where, ": tensor '", printable(expected.name), "': expected ", text_of(expected),
+           ", found ", there ? text_of(plan.tensors()[i]) : "none", there ? "" : hint);
     known[i] = true;
   };
   for (const logical_tensor& t : logical_tensors(opt, false)) require(t, "");
@@ -145,7 +142,7 @@ std::vector<std::size_t> require_tensors(const registry<B>& opt, const checkpoin
     if (known[i]) continue;
     if (!plan.tensors()[i].name.starts_with(extra_tensor("")))
       fail(error_code::state, where, ": tensor '", printable(plan.tensors()[i].name), "': expected none, found ",
-           text(plan.tensors()[i]));
+           text_of(plan.tensors()[i]));
     extras.push_back(i);
   }
   return extras;

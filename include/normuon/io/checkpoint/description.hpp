@@ -38,6 +38,11 @@ constexpr safetensors::dtype stored_type(element_type type) {
   fail(error_code::parameter, "expected an element type, got the value ", static_cast<int>(type));
 }
 
+// For messages: "F32 [2, 3]".
+inline std::string text_of(const logical_tensor& t) {
+  return std::string(safetensors::facts_of(t.type).name) + " " + shape_text(t.shape);
+}
+
 // A weight as a tensor: m x n, of a batch b x m x n.
 template <tensor_backend B>
 logical_tensor weight_tensor(const parameter<B>& p) {

@@ -10,23 +10,6 @@
 
 namespace normuon {
 
-// Calls f(i) for this rank's share of `count` things, of which each rank does every size()-th.
-template <shard_engine Engine, class F>
-void for_each_of_rank(std::size_t count, Engine& engine, F&& f) {
-  for (auto i = static_cast<std::size_t>(engine.rank()); i < count; i += static_cast<std::size_t>(engine.size())) f(i);
-}
-
-// Numbers of which each rank has made its share, all of them on every rank.
-template <tensor_backend B, shard_engine Engine>
-std::vector<std::uint64_t> gathered_by_turns(B& b, Engine& engine, std::vector<std::uint64_t> mine) {
-  const auto ranks = static_cast<std::size_t>(engine.size()), rank = static_cast<std::size_t>(engine.rank());
-  std::vector<std::uint64_t> all(ranks * mine.size());
-  std::copy(mine.begin(), mine.end(), all.begin() + static_cast<std::ptrdiff_t>(rank * mine.size()));
-  all_gather_from_host(b, engine, all.data(), mine.size() * sizeof(std::uint64_t));
-  for (std::size_t i = 0; i < mine.size(); ++i) mine[i] = all[i % ranks * mine.size() + i];
-  return mine;
-}
-
 // Calls f(rectangle, place) for the parts of a tensor of which `shape` begins at `start`: one, or one for each matrix
 // of a batch. place: of its first element among those of `shape`. Empty `start`: at its beginning.
 template <class F>
@@ -49,7 +32,7 @@ bool writes_copies(const parameter<B>& p, int rank) {
 
 // Writes what this rank keeps of a parameter's state and nobody below it keeps too.
 template <class System, tensor_backend B, shard_engine Engine>
-void write_state(checkpoint_writer<System>& writer, optimizer<B, Engine>& opt, const parameter<B>& p) {
+void write_state_parts(checkpoint_writer<System>& writer, optimizer<B, Engine>& opt, const parameter<B>& p) {
   const int rank = opt.engine().rank();
   const bool owner_has_second = opt.groups()[static_cast<std::size_t>(p.group)].is_matrix_rule();
   for (const named_tensor& t : opt.export_state(p.name)) {

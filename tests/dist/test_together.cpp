@@ -1,0 +1,80 @@
+// What ranks do together outside of a step: it succeeds on all of them or fails on all.
+#include <doctest/doctest.h>
+
+#include <numeric>
+
+#include "normuon/backends/eigen.hpp"
+#include "normuon/shards/loopback.hpp"
+#include "normuon/shards/together.hpp"
+#include "support/refusal.hpp"
+
+using namespace normuon;
+using namespace normuon::test;
+
+namespace {
+
+// What act(engine) throws on each rank of three when they try it together.
+template <class Act>
+loopback_result tried_by_three(Act&& act) {
+  return run_loopback(3, {}, [&](loopback engine) {
+    eigen_backend b({.threads = 1});
+    act_together(b, engine, [&] { act(engine); });
+  });
+}
+
+refusal refusal_on(const loopback_result& result, std::size_t rank) {
+  return refusal_of([&] {
+    if (result.thrown[rank]) std::rethrow_exception(result.thrown[rank]);
+  });
+}
+
+}  // namespace
+
+TEST_CASE("where one rank fails it keeps its own error, and the others say whose it was") {
+  const loopback_result result = tried_by_three([](loopback& engine) {
+    if (engine.rank() == 1) fail(error_code::file, "no room");
+  });
+  CHECK(refusal_on(result, 1).is(error_code::file));
+  CHECK(refusal_on(result, 1).message == "no room");
+  for (const std::size_t other : {0u, 2u}) {
+    CHECK(refusal_on(result, other).is(error_code::file));
+    CHECK(refusal_on(result, other).message == "rank 1: no room");
+  }
+  CHECK_NOTHROW(tried_by_three([](loopback&) {}).rethrow_first());
+}
+
+TEST_CASE("an exception that is none of the standard library's is an error on all other ranks") {
+  const loopback_result result = tried_by_three([](loopback& engine) {
+    if (engine.rank() == 1) throw 7;
+  });
+  CHECK_THROWS_AS(std::rethrow_exception(result.thrown[1]), int);
+  for (const std::size_t other : {0u, 2u})
+    CHECK(refusal_on(result, other).is(error_code::backend, "rank 1: an exception that is no std::exception"));
+}
+
+TEST_CASE("a rank that has failed keeps its own error also where its peers can't be told") {
+  const loopback_result result = tried_by_three([](loopback& engine) {
+    if (engine.rank() != 1) return;
+    engine.abort();
+    fail(error_code::file, "no room");
+  });
+  CHECK(refusal_on(result, 1).is(error_code::file));
+  CHECK(refusal_on(result, 1).message == "no room");
+  for (const std::size_t other : {0u, 2u}) CHECK(refusal_on(result, other).is(error_code::engine, "rank 1"));
+}
+
+TEST_CASE("numbers that ranks make by turns are on all of them, and each sends its share alone") {
+  for (const std::size_t count : {1u, 2u, 6u, 7u, 8u}) {
+    CAPTURE(count);
+    std::vector<std::uint64_t> expected(count);
+    std::iota(expected.begin(), expected.end(), 100);
+    const loopback_result result = run_loopback(3, {}, [&](loopback engine) {
+      eigen_backend b({.threads = 1});
+      std::vector<std::uint64_t> mine(count);
+      for_each_of_rank(count, engine, [&](std::size_t i) { mine[i] = 100 + i; });
+      CHECK(gathered_by_turns(b, engine, mine) == expected);
+    });
+    result.rethrow_first();
+    for (const loopback_counts& c : result.counts) CHECK(c.gathered_bytes == 8 * ((count + 2) / 3));
+  }
+}
