@@ -20,8 +20,6 @@ namespace normuon {
 template <tensor_backend Backend, shard_engine Engine = single_process>
 class optimizer : public registry<Backend> {
  public:
-  optimizer(const optimizer&) = delete;
-  optimizer& operator=(const optimizer&) = delete;
   explicit optimizer(Backend backend = Backend(), optimizer_options options = {}, Engine engine = Engine())
       : registry<Backend>(std::move(backend), engine.rank(), engine.size()),
         engine_(std::move(engine)),

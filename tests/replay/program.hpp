@@ -13,8 +13,8 @@
 
 namespace normuon::test {
 
-inline program_result run_program(std::vector<std::string> arguments, const char* program = NORMUON_REPLAY) {
-  return run_program(program, std::move(arguments));
+inline program_result run_program(std::vector<std::string> arguments, const std::string& program = NORMUON_REPLAY) {
+  return run_program(program.c_str(), std::move(arguments));
 }
 
 // Replays a file of these tensors with these flags, and returns the output. Throws where the program refuses it. On

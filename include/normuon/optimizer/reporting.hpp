@@ -154,6 +154,14 @@ parameter_report report_on(const plan<B>& p, const plan_values<B>& values, const
 template <tensor_backend B>
 class requested_values {
  public:
+  requested_values() = default;
+  // Values know the plan that they are of, which moves as well: what was asked for is forgotten.
+  requested_values(requested_values&&) noexcept {}
+  requested_values& operator=(requested_values&&) noexcept {
+    forget();
+    return *this;
+  }
+
   void request(B& b, const plan<B>& p) {
     values_.reset();
     values_.emplace(b, p);
