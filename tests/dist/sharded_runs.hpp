@@ -89,11 +89,11 @@ inline constexpr auto one_step = [](auto& trainer, int step) { trainer.step(step
 
 inline void check_same(const whole_tensors& got, const whole_tensors& expected) {
   REQUIRE(got.size() == expected.size());
-  for (const auto& [name, values] : expected) {
-    CAPTURE(name);
-    const auto found = got.find(name);
+  for (const auto& one : expected) {
+    CAPTURE(one.first);
+    const auto found = got.find(one.first);
     REQUIRE(found != got.end());
-    CHECK(same_bits(found->second, values));
+    CHECK(same_bits(found->second, one.second));
   }
 }
 
