@@ -197,7 +197,7 @@ TEST_CASE("a gradient, weight or change that is cut otherwise than its parameter
   run_loopback(4, {}, [&](loopback engine) {
     const int rank = engine.rank();
     std::vector<float> memory(100);
-    optimizer<eigen_backend, loopback> opt({}, {}, std::move(engine));
+    optimizer<eigen_backend, loopback> opt(eigen_backend(), {}, std::move(engine));
     const auto by_rows = [&](float* data) { return shard(data, 8, 3, layout::rows(), rank, 4); };
     const auto nested = [&](float* data) {
       return shard(data, 8, 3, layout::grid(2, 2, tensor_parallel::rows), rank, 4);

@@ -185,7 +185,7 @@ TEST_CASE("ranks that chose other owners say so before anything moves") {
   const loopback_result result = run_loopback(2, {}, [&](loopback engine) {
     const int rank = engine.rank();
     std::vector<float> weight(600), gradient(600);
-    optimizer<eigen_backend, loopback> opt({}, {}, std::move(engine));
+    optimizer<eigen_backend, loopback> opt(eigen_backend(), {}, std::move(engine));
     const group_id g = opt.add_group(normuon_options::paper());
     for (const char* name : {"b", "a"}) {
       const std::size_t at = name[0] == 'a' ? 0 : 300;
