@@ -233,6 +233,7 @@ class optimizer : public registry<Backend> {
   // Reads the flags; true where none that would move is held back by its gradient.
   bool all_finite() {
     if (!parameters_.empty()) backend_.read(flags_.data(), plan_.parameter_ok[0], flags_.size() * sizeof(double));
+    backend_.sync();
     for (std::size_t i = 0; i < parameters_.size(); ++i)
       if (is_held_back(i)) return false;
     return true;
