@@ -4,7 +4,7 @@
 packages_to_train="g++ meson ninja-build pkg-config libeigen3-dev nlohmann-json3-dev libxxhash-dev libcli11-dev libfmt-dev
   gnuplot-nox bible-kjv bible-kjv-text"
 packages_to_bench="libbenchmark-dev"
-packages_to_test="doctest-dev librapidcheck-dev libopenblas-serial-dev libopenmpi-dev openmpi-bin $packages_to_bench"
+packages_to_test="doctest-dev librapidcheck-dev libopenblas-openmp-dev libopenmpi-dev openmpi-bin $packages_to_bench"
 
 say() { printf '%s: %s\n' "${0##*/}" "$*"; }
 

@@ -61,7 +61,7 @@ TEST_CASE("mistaken calls of `checkpoint` are refused in one line") {
   check_refused({}, "A subcommand is required");
   check_refused({"verify"}, "FILE is required");
   check_refused({"show"}, "FILE is required");
-  check_refused({"mend", folder / "plain"}, "mend");
+  check_refused({"mend", folder / "plain"}, "subcommand is required");
   check_refused({"show", folder / "none\n"}, "none\\x0a: can't be opened");
   check_refused({"show", folder / "plain"}, "expected a header of at most");
   CHECK(checkpoint({"--help"}).status == 0);

@@ -1,10 +1,10 @@
 // The CPU backend whose products are a BLAS's, called through CBLAS, for those who must use one. Include this, name
 // `blas_backend`, or `blas_backend64` for double weights, and link a library that brings <cblas.h>.
 //
-// BLAS itself must run one thread: a serial build that may be called by several threads (OpenBLAS: USE_LOCKING=1, as
-// Debian's libopenblas-serial-dev), or OPENBLAS_NUM_THREADS=1, or OMP_NUM_THREADS=1. The backend gives each of its
-// threads a matrix of its own; threads of BLAS would compete with them, and bits might follow their number. An
-// OpenMP build keeps to one thread by itself where the executor that is lent is an OpenMP loop.
+// BLAS itself must run one thread and stand calls from several: an OpenMP build with OMP_NUM_THREADS=1, as Debian's
+// libopenblas-openmp-dev, or a serial one that locks (OpenBLAS: USE_LOCKING=1; Debian's serial one does not). The
+// backend gives each of its threads a matrix of its own; threads of BLAS would compete with them, and bits might follow
+// their number. An OpenMP build keeps to one thread by itself where the executor that is lent is an OpenMP loop.
 //
 // OpenBLAS's <cblas.h> declares a `bfloat16` outside of any namespace: write `normuon::bfloat16` beside it.
 #ifndef NORMUON_BACKENDS_BLAS_HPP
