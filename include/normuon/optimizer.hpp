@@ -169,9 +169,7 @@ class optimizer : public registry<Backend> {
     next.flags.resize(parameters_.size());
     next.verdicts = rank_verdicts<Backend>(backend_, next.here);
   }
-  void agree_on(const sharded_plan<Backend, Engine>& sharded)
-    requires(!std::same_as<Engine, single_process>)
-  {
+  void agree_on(const sharded_plan<Backend, Engine>& sharded) {
     require_agreement(sharded.shards.fields(), rank_, ranks_,
                       [&](void* all, std::size_t bytes) { all_gather_from_host(backend_, engine_, all, bytes); });
     const auto memory = backend_.allocate(2 * static_cast<std::size_t>(ranks_));

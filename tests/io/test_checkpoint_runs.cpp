@@ -39,10 +39,10 @@ struct training {
 
 template <tensor_backend B, element T>
 void check_continuation() {
-  for (const auto& [name, options] : all_rules()) {
-    CAPTURE(name);
+  for (const named_rule& rule : all_rules()) {
+    CAPTURE(rule.name);
     const scratch_folder folder;
-    training<B, T> whole(options), first(options), second(options);
+    training<B, T> whole(rule.options), first(rule.options), second(rule.options);
     whole.make_steps(0, 5);
     first.make_steps(0, 2);
     save_checkpoint(folder / "f", first.opt);
