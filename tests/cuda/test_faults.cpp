@@ -56,12 +56,12 @@ bool is_harmless(const std::string& name) {
 // Calls f(name, n) for the first calls of each function and its last.
 template <class F>
 void for_each_call(const named_calls& counts, F&& f) {
-  for (const auto& [name, count] : counts)
-    for (long n = 1; n <= count; ++n)
-      if (n <= 3 || n == count) {
-        CAPTURE(name);
+  for (const auto& called : counts)
+    for (long n = 1; n <= called.second; ++n)
+      if (n <= 3 || n == called.second) {
+        CAPTURE(called.first);
         CAPTURE(n);
-        f(name, n);
+        f(called.first, n);
       }
 }
 

@@ -38,7 +38,7 @@ void iterate(B& b, const iteration& it, index_t rows, index_t cols) {
 
 template <class F>
 void for_each_iteration(F&& f) {
-  for (const auto [rows, cols] : {std::pair<index_t, index_t>{5, 7}, {7, 5}, {6, 6}, {1, 9}, {4, 40}})
+  for (const auto& [rows, cols] : {std::pair<index_t, index_t>{5, 7}, {7, 5}, {6, 6}, {1, 9}, {4, 40}})
     for (const coefficient_table& table : {jordan, simple_12})
       for (const iteration_form form : {iteration_form::automatic, iteration_form::plain, iteration_form::gram})
         for (const restart_steps& restarts : {restart_steps{}, restart_steps{1}, restart_steps{3}, restart_steps{2, 4}})

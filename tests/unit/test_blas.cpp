@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <array>
+
 #include "normuon/backends/blas.hpp"
 #include "support/matrix.hpp"
 #include "support/refusal.hpp"
@@ -29,8 +31,9 @@ matrix whole_numbers(random_source& random, index_t m, index_t n) {
 TEST_CASE_TEMPLATE("BLAS adds alpha A B, or alpha A B^T, to Y", T, float, double) {
   random_source random(1);
   blas_products products;
-  for (const auto& [m, n, k] : {std::tuple<index_t, index_t, index_t>{1, 1, 1}, {3, 70, 3}, {17, 5, 29}, {64, 65, 66}})
+  for (const auto& sizes : {std::array<index_t, 3>{1, 1, 1}, {3, 70, 3}, {17, 5, 29}, {64, 65, 66}})
     for (const bool transpose : {false, true}) {
+      const index_t m = sizes[0], n = sizes[1], k = sizes[2];
       CAPTURE(m);
       CAPTURE(transpose);
       const matrix A = whole_numbers(random, m, k), B = whole_numbers(random, k, n), Y = whole_numbers(random, m, n);
