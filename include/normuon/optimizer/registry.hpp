@@ -47,7 +47,8 @@ class registry : public parameter_groups<Backend> {
     add_sharded(id, std::move(name), weight, true, bound_parts(gradient));
   }
 
-  // Forgets a parameter and returns its state, which `import_state(name, ...)` gives back to one added later.
+  // Forgets a parameter and returns what this rank keeps of its state. In one process `import_state(name, ...)` gives
+  // it back to one added later; on several ranks owners are chosen anew, and the state may belong to another rank then.
   std::vector<named_tensor> remove_parameter(std::string_view name) {
     const std::size_t i = index_of(name);
     std::vector<named_tensor> state = export_state(name);
