@@ -222,6 +222,11 @@ void for_each(B& b, index_t count, Task&& task) {
     for (index_t i = 0; i < count; ++i) task(b, 0, i);
 }
 
+// has_waiting_hook: while_waiting(h) has the thread that asked for something call h again and again while it waits for
+// other workers, until another hook is given. What h throws ends the operation, as what a task throws does.
+template <class B>
+concept has_waiting_hook = has_workers<B> && requires(B& b, hook h) { b.while_waiting(h); };
+
 // has_shared_runs: shares(shape) says that operations on runs of such matrices, asked of the backend object itself, are
 // done by all workers together. A run that would leave workers idle is then given to it.
 template <class B>

@@ -50,6 +50,15 @@ struct adamw_numbers {
   number beta1, beta2, gradient_scale, rate, decay;
 };
 
+// What a long piece of work calls again and again on its way; by default nothing.
+struct hook {
+  void (*call)(void*) = nullptr;
+  void* context = nullptr;
+  void operator()() const {
+    if (call) call(context);
+  }
+};
+
 // What becomes of bits for which the types of a run's weights have no room; see weight_rounding. Empty: they are lost.
 struct low_bits {
   std::span<const random_stream> streams = {};  // element e of matrix i is rounded by number e of its stream,

@@ -153,6 +153,61 @@ TEST_CASE("exceptions that are no std::exception pass too") {
   }
 }
 
+TEST_CASE("who waits for other workers calls what it was given meanwhile, until it is given nothing") {
+  thread_pool e(2);
+  struct looked {
+    const std::thread::id thread = std::this_thread::get_id();
+    std::atomic<int> times{0};
+    bool elsewhere = false;
+  } l;
+  e.while_waiting(
+      [](void* at) {
+        looked& here = *static_cast<looked*>(at);
+        here.elsewhere |= std::this_thread::get_id() != here.thread;
+        ++here.times;
+      },
+      &l);
+  const auto wait_for_looks = [&](int worker, std::int64_t) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(100);
+    while (worker == 1 && l.times < 3 && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));  // or one worker does everything
+  };
+  for (int round = 0; round < 100 && l.times < 3; ++round) e.for_each(2, wait_for_looks);
+  CHECK(l.times >= 3);
+  CHECK_FALSE(l.elsewhere);
+  e.while_waiting(nullptr, nullptr);
+  l.times = 0;
+  e.for_each(8, [](int, std::int64_t) { std::this_thread::sleep_for(std::chrono::milliseconds(1)); });
+  CHECK(l.times == 0);
+}
+
+TEST_CASE("what is thrown while waiting reaches the caller when all workers are done, and is called no more") {
+  thread_pool e(2);
+  int calls = 0;
+  std::atomic<int> working{0};
+  e.while_waiting([](void* at) { throw std::out_of_range(std::to_string(++*static_cast<int*>(at))); }, &calls);
+  bool thrown = false;
+  for (int round = 0; round < 100 && !thrown; ++round) {
+    calls = 0;
+    try {
+      e.for_each(2, [&](int worker, std::int64_t) {
+        ++working;
+        std::this_thread::sleep_for(std::chrono::milliseconds(worker == 1 ? 20 : 1));
+        --working;
+      });
+    } catch (const std::out_of_range&) {
+      thrown = true;
+      CHECK(working == 0);
+      CHECK(calls == 1);
+    }
+  }
+  CHECK(thrown);
+  e.while_waiting(nullptr, nullptr);
+  visits v(100);
+  e.for_each(100, v.task(e));
+  CHECK(v.once_each());
+}
+
 TEST_CASE("tasks may use pools of their own") {
   thread_pool outer(3);
   std::vector<std::unique_ptr<visits>> inner;

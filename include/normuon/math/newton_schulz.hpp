@@ -74,21 +74,12 @@ constexpr iteration decide(const orthogonalizer_options& o, const published_epsi
   return {table, norm, wanted && possible, restarts.value_or(restart_steps{}), compute};
 }
 
-// Called between steps of an iteration, by the thread that asks for its products; by default nothing.
-struct iteration_hook {
-  void (*call)(void*) = nullptr;
-  void* context = nullptr;
-  void operator()() const {
-    if (call) call(context);
-  }
-};
-
 // Memory of the iteration for one run. X holds the input, then the result.
 template <tensor_backend B>
 struct iteration_workspace {
   typename B::operand X, Y;        // s x l
   typename B::operand A, P, Q, Z;  // s x s; Q and Z in the Gram form only
-  iteration_hook between;
+  hook between;                    // called between steps of the iteration
 
   // Makes room for `count` rows x cols matrices. Allocates only where an earlier call has not made as much room.
   void resize(B& b, const iteration& it, index_t rows, index_t cols, index_t count) {

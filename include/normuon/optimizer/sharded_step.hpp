@@ -38,6 +38,7 @@ class sharded_stepper {
   // progress[i] of bucket i is 1 from its beginning, 2 from its end.
   template <class Meanwhile>
   void move(B& b, std::span<std::uint8_t> progress, Meanwhile&& meanwhile) {
+    const polling while_computing(b, *this);
     auto& buckets = s_.buckets;
     if (!buckets.empty()) send_U(b, 0, progress);
     meanwhile();
@@ -126,7 +127,7 @@ class sharded_stepper {
       const auto k = static_cast<std::size_t>(a.first);
       if (!moves(p_, p_.parameter_of[k])) return hold_back(b, p_.sound[k]);
       auto& work = s_.workspaces[one_each ? i : static_cast<std::size_t>(index)].iteration;
-      work.between = {[](void* self) { static_cast<sharded_stepper*>(self)->poll(); }, this};
+      work.between = poll_hook();
       owner<B> s = owner_of(p_, a, work, settings_.propagate);
       normuon_rule<B>::direct(worker, p_.shapes[static_cast<std::size_t>(a.shape)], s, {&p_.D[k], 1}, {&p_.U[k], 1},
                               p_.numbers(a.group), {&p_.ok[k], 1});
@@ -142,6 +143,22 @@ class sharded_stepper {
     constexpr double no = 0;
     b.write(sound, &no, sizeof no);
   }
+
+  hook poll_hook() {
+    return {[](void* self) { static_cast<sharded_stepper*>(self)->poll(); }, this};
+  }
+  // Polls also where the thread that makes the step has nothing to do but wait.
+  struct polling {
+    B& b;
+    polling(B& backend, sharded_stepper& self) : b(backend) {
+      if constexpr (has_waiting_hook<B>) b.while_waiting(self.poll_hook());
+    }
+    ~polling() {
+      if constexpr (has_waiting_hook<B>) b.while_waiting({});
+    }
+    polling(const polling&) = delete;
+    polling& operator=(const polling&) = delete;
+  };
 
   // Lets the engine move what is under way. One thread alone may call it: that which made the step.
   void poll() {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <concepts>
 #include <condition_variable>
 #include <cstdint>
@@ -23,6 +24,11 @@ concept executor = requires(E& e, const E& c, void (*task)(int, std::int64_t)) {
   { c.size() } -> std::same_as<int>;
   e.for_each(std::int64_t{}, task);
 };
+
+// while_waiting(call, context): the thread that calls for_each calls call(context) again and again from now on while it
+// waits for other workers; null ends that. What it throws counts as a task's.
+template <class E>
+concept waiting_executor = executor<E> && requires(E& e, void (*call)(void*)) { e.while_waiting(call, nullptr); };
 
 // The calling thread is worker 0; `threads - 1` more look out for work for a moment, then sleep until there is some.
 // One for_each at a time.
@@ -70,12 +76,13 @@ class thread_pool {
     }
     start_.notify_all();
     take_tasks(0);
-    const auto done = [this] { return busy_.load(std::memory_order_acquire) == 0; };
-    if (!soon(done)) {
-      std::unique_lock lock(mutex_);
-      done_.wait(lock, done);
-    }
+    wait_for_others();
     if (failure_) std::rethrow_exception(failure_);
+  }
+
+  void while_waiting(void (*call)(void*), void* context) {
+    meanwhile_ = call;
+    meanwhile_context_ = context;
   }
 
  private:
@@ -105,9 +112,33 @@ class thread_pool {
       try {
         call_(task_, worker, i);
       } catch (...) {
-        const std::lock_guard lock(mutex_);
-        if (!failure_) failure_ = std::current_exception();
-        next_.store(count_, std::memory_order_relaxed);
+        note_failure();
+      }
+    }
+  }
+
+  // In a catch block.
+  void note_failure() {
+    const std::lock_guard lock(mutex_);
+    if (!failure_) failure_ = std::current_exception();
+    next_.store(count_, std::memory_order_relaxed);
+  }
+
+  void wait_for_others() {
+    constexpr std::chrono::microseconds nap(50);  // of a thread that has something to look after
+    const auto done = [this] { return busy_.load(std::memory_order_acquire) == 0; };
+    bool calls = meanwhile_ != nullptr;
+    while (!soon(done)) {
+      {
+        std::unique_lock lock(mutex_);
+        if (!calls) return done_.wait(lock, done);
+        if (done_.wait_for(lock, nap, done)) return;
+      }
+      try {
+        meanwhile_(meanwhile_context_);
+      } catch (...) {
+        note_failure();
+        calls = false;
       }
     }
   }
@@ -153,6 +184,8 @@ class thread_pool {
   call_type call_ = nullptr;
   void* task_ = nullptr;
   std::int64_t count_ = 0;
+  void (*meanwhile_)(void*) = nullptr;  // for the thread that calls for_each
+  void* meanwhile_context_ = nullptr;
   std::atomic<std::int64_t> next_{0};
 };
 

@@ -246,6 +246,12 @@ class basic_host_backend {
         count, [&](int worker, index_t i) { task(workers_[static_cast<std::size_t>(worker)], worker, i); });
   }
 
+  void while_waiting(hook h)
+    requires waiting_executor<Executor>
+  {
+    lanes_.threads->while_waiting(h.call, h.context);
+  }
+
  private:
   // The backend of one worker, alone with its run.
   struct of_worker {};
