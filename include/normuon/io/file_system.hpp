@@ -213,9 +213,9 @@ struct posix_file_system {
   }
 
  private:
-  static int descriptor_of(const file_path& path, int flags) {
+  static int descriptor_of(const file_path& path, int how) {
     constexpr mode_t all_may = 0666;  // less the umask
-    return uninterrupted([&] { return ::open(path.c_str(), flags | O_CLOEXEC, all_may); });
+    return uninterrupted([&] { return ::open(path.c_str(), how | O_CLOEXEC, all_may); });
   }
   static file opened(const file_path& shown, int descriptor) {
     if (descriptor < 0) fail_with_errno(shown, "can't be opened");
