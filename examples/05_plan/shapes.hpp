@@ -37,12 +37,7 @@ class model_file {
     std::string text(length, '\0');
     in_.read_at(sizeof(length), std::as_writable_bytes(std::span(text)));
     std::uint64_t data = 0;
-    const auto header = nlohmann::json::parse(text, nullptr, false);
-    for (const auto& entry : header) {
-      const auto offsets = entry.is_object() ? entry.find("data_offsets") : entry.end();
-      if (offsets != entry.end() && offsets->is_array() && offsets->size() == 2 && offsets->at(1).is_number_unsigned())
-        data = std::max(data, offsets->at(1).get<std::uint64_t>());
-    }
+    for (const auto& [name, e] : safetensors::parse_entries(text, printed_path()).tensors) data = std::max(data, e.end);
     size_ = data > ~size_ ? size_ : size_ + data;
   }
   std::uint64_t size() const { return size_; }

@@ -1,6 +1,8 @@
 #include <doctest/doctest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
+#include <cstring>
 #include <sstream>
 
 #include "normuon/io/safetensors.hpp"
@@ -198,4 +200,19 @@ TEST_CASE("mistaken lists and files of shapes are refused with one line") {
   f.tensors["bias"] = tensor({16});
   safetensors::write(path, f);
   check_refused({"--ranks", "2", path}, "expected at least one matrix, got none");
+}
+
+TEST_CASE("a hostile header is refused before it is a tree in memory") {
+  const scratch_folder folder;
+  std::string header = "{\"a\":[0";
+  while (header.size() < (16u << 20) - 8) header += ",0";
+  header += "]}";
+  const std::uint64_t length = header.size();
+  header.insert(0, sizeof(length), '\0');
+  std::memcpy(header.data(), &length, sizeof(length));
+  put(folder / "m.safetensors", header);
+  check_refused({"--ranks", "2", folder / "m.safetensors"}, "m.safetensors: tensor 'a': expected an object");
+  rusage of_programs{};
+  REQUIRE(::getrusage(RUSAGE_CHILDREN, &of_programs) == 0);
+  CHECK(of_programs.ru_maxrss < 200'000);  // KB; a tree takes 280 MB
 }

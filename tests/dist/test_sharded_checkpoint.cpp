@@ -9,20 +9,6 @@ using namespace normuon::test;
 
 namespace {
 
-template <element T>
-using trainer_with = spread_trainer<eigen_backend, loopback, T>;
-using trainer_of_rank = trainer_with<float>;
-
-// Runs act(trainer) on every rank.
-template <element T = float, class Act>
-loopback_result on_ranks(int ranks, const std::vector<spread_parameter>& parameters, Act&& act,
-                         optimizer_options options = {}) {
-  return run_loopback(ranks, {}, [&](loopback engine) {
-    trainer_with<T> trainer(parameters, std::move(engine), options, eigen_backend({.threads = 1}));
-    act(trainer);
-  });
-}
-
 // Every rule in every layout, of few elements.
 std::vector<spread_parameter> every_rule_in_every_layout() {
   std::vector<spread_parameter> all;

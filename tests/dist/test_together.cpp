@@ -1,8 +1,6 @@
 // What ranks do together outside of a step: it succeeds on all of them or fails on all.
 #include <doctest/doctest.h>
 
-#include <numeric>
-
 #include "normuon/backends/eigen.hpp"
 #include "normuon/shards/loopback.hpp"
 #include "normuon/shards/together.hpp"
@@ -61,20 +59,4 @@ TEST_CASE("a rank that has failed keeps its own error also where its peers can't
   CHECK(refusal_on(result, 1).is(error_code::file));
   CHECK(refusal_on(result, 1).message == "no room");
   for (const std::size_t other : {0u, 2u}) CHECK(refusal_on(result, other).is(error_code::engine, "rank 1"));
-}
-
-TEST_CASE("numbers that ranks make by turns are on all of them, and each sends its share alone") {
-  for (const std::size_t count : {1u, 2u, 6u, 7u, 8u}) {
-    CAPTURE(count);
-    std::vector<std::uint64_t> expected(count);
-    std::iota(expected.begin(), expected.end(), 100);
-    const loopback_result result = run_loopback(3, {}, [&](loopback engine) {
-      eigen_backend b({.threads = 1});
-      std::vector<std::uint64_t> mine(count);
-      for_each_of_rank(count, engine, [&](std::size_t i) { mine[i] = 100 + i; });
-      CHECK(gathered_by_turns(b, engine, mine) == expected);
-    });
-    result.rethrow_first();
-    for (const loopback_counts& c : result.counts) CHECK(c.gathered_bytes == 8 * ((count + 2) / 3));
-  }
 }

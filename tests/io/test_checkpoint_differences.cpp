@@ -50,6 +50,20 @@ struct saved {
   }
 };
 
+// Two parameters that have made a step, on a device that can be made to fail.
+struct failing_run {
+  std::shared_ptr<operation_counter> counter = std::make_shared<operation_counter>();
+  model<float> m{{{"a", normuon_options::paper(), 3, 7}, {"b", adamw_options{}, 1, 5}}};
+  optimizer<failing_backend> opt{failing_backend(counter, 1)};
+
+  failing_run() {
+    m.add_to(opt);
+    m.make_gradients(0);
+    opt.step();
+  }
+  void fail_in(int operations) { counter->fails_at = counter->done + operations; }
+};
+
 // What an optimizer that is made otherwise refuses to load the file with; it must stay as it is.
 template <class T = float, class Change>
 refusal refusal_after(Change&& change, load_options options = {}) {
@@ -205,54 +219,44 @@ TEST_CASE("weights that the file lacks are asked for by name") {
 
 TEST_CASE("a poisoned optimizer saves nothing, and is ready again when it has loaded a checkpoint") {
   const scratch_folder folder;
-  const auto counter = std::make_shared<operation_counter>();
-  model<float> m({{"a", normuon_options::paper(), 3, 7}, {"b", adamw_options{}, 1, 5}});
-  optimizer<failing_backend> opt(failing_backend(counter, 1));
-  m.add_to(opt);
-  m.make_gradients(0);
-  opt.step();
-  save_checkpoint(folder / "f", opt);
-  const auto weights = m.weights();
-  const auto state = opt.export_state();
-  counter->fails_at = counter->done + 3;
-  CHECK(refusal_of([&] { opt.step(); }).is(error_code::backend));
-  CHECK(refusal_of([&] { save_checkpoint(folder / "g", opt); }).is(error_code::poisoned));
+  failing_run r;
+  save_checkpoint(folder / "f", r.opt);
+  const auto weights = r.m.weights();
+  const auto state = r.opt.export_state();
+  r.fail_in(3);
+  CHECK(refusal_of([&] { r.opt.step(); }).is(error_code::backend));
+  CHECK(refusal_of([&] { save_checkpoint(folder / "g", r.opt); }).is(error_code::poisoned));
   CHECK(folder.entries() == 1);
-  load_checkpoint(folder / "f", opt);
-  CHECK(same_bits(m.weights(), weights));
-  CHECK(same_bits(opt.export_state(), state));
-  opt.step();
+  load_checkpoint(folder / "f", r.opt);
+  CHECK(same_bits(r.m.weights(), weights));
+  CHECK(same_bits(r.opt.export_state(), state));
+  r.opt.step();
 }
 
 TEST_CASE(
     "a backend that fails while a checkpoint is loaded leaves the optimizer poisoned, while one is saved as it was") {
   const scratch_folder folder;
-  const auto counter = std::make_shared<operation_counter>();
-  model<float> m({{"a", normuon_options::paper(), 3, 7}, {"b", adamw_options{}, 1, 5}});
-  optimizer<failing_backend> opt(failing_backend(counter, 1));
-  m.add_to(opt);
-  m.make_gradients(0);
-  opt.step();
-  save_checkpoint(folder / "f", opt);
+  failing_run r;
+  save_checkpoint(folder / "f", r.opt);
   const std::string bytes = get(folder / "f");
-  const int before = counter->done;
-  save_checkpoint(folder / "f", opt);
-  const int to_save = counter->done - before;
+  const int before = r.counter->done;
+  save_checkpoint(folder / "f", r.opt);
+  const int to_save = r.counter->done - before;
   for (int k = 1; k <= to_save; ++k) {
-    counter->fails_at = counter->done + k;
-    CHECK_THROWS_WITH(save_checkpoint(folder / "f", opt), "the device is gone");
+    r.fail_in(k);
+    CHECK_THROWS_WITH(save_checkpoint(folder / "f", r.opt), "the device is gone");
     CHECK((get(folder / "f") == bytes));
   }
   CHECK(folder.entries() == 2);
-  const int start = counter->done;
-  load_checkpoint(folder / "f", opt);
-  const int to_load = counter->done - start;
+  const int start = r.counter->done;
+  load_checkpoint(folder / "f", r.opt);
+  const int to_load = r.counter->done - start;
   CHECK(to_load >= 8);
   for (int k = 1; k <= to_load; ++k) {
-    counter->fails_at = counter->done + k;
-    CHECK_THROWS_WITH(load_checkpoint(folder / "f", opt), "the device is gone");
-    CHECK(refusal_of([&] { opt.step(); }).is(error_code::poisoned, "an import of state failed in the middle"));
-    load_checkpoint(folder / "f", opt);
+    r.fail_in(k);
+    CHECK_THROWS_WITH(load_checkpoint(folder / "f", r.opt), "the device is gone");
+    CHECK(refusal_of([&] { r.opt.step(); }).is(error_code::poisoned, "an import of state failed in the middle"));
+    load_checkpoint(folder / "f", r.opt);
   }
 }
 

@@ -44,6 +44,8 @@ inline std::string get(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(in), {}};
 }
 
+inline bool contains(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
+
 // The message of the error_code::file that `act` throws; empty where it throws nothing.
 template <class Act>
 std::string file_refusal(Act act) {

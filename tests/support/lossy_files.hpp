@@ -21,6 +21,7 @@ class lossy_disk {
 
   bool has_links = true;
   std::size_t fails_at = none;  // the operation that finds the disk full
+  bool stays_full = false;      // and all that follow it, but for those that clear up
   names_map names;
   std::vector<std::string> files;
 
@@ -86,7 +87,7 @@ class lossy_disk {
 
   void carry_out(operation o) {
     if (log_.size() == fails_at) {
-      fails_at = none;
+      if (!stays_full) fails_at = none;
       fail(error_code::file, "the disk is full");
     }
     o.act(*this);

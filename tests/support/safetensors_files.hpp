@@ -13,8 +13,6 @@ inline std::string read_refusal(const std::filesystem::path& path) {
   return file_refusal([&] { safetensors::read(path); });
 }
 
-inline bool contains(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
-
 template <class T>
 safetensors::tensor make(std::vector<std::int64_t> shape, const std::vector<T>& values) {
   return safetensors::make_tensor<T>(std::move(shape), values);

@@ -8,14 +8,15 @@
 
 #include "normuon/io/checkpoint/comparison.hpp"
 #include "normuon/io/checkpoint/parts.hpp"
-#include "normuon/io/checkpoint/reader.hpp"
+#include "normuon/io/checkpoint/ranks.hpp"
 #include "normuon/shards/plan/agreement.hpp"
 
 namespace normuon {
 
 struct save_options {
-  bool weights = true;        // saves the bound weights as well
-  bool keep_previous = true;  // keeps what stood at the path, as previous_generation(path)
+  bool weights = true;                           // saves the bound weights as well
+  bool keep_previous = true;                     // keeps what stood at the path, as previous_generation(path)
+  std::optional<file_deadlines> deadlines = {};  // for ranks that wait long for one another
 };
 
 // What a trainer saves beside the optimizer: the state of a random generator, its place in the data, loss scales.
@@ -55,18 +56,20 @@ void require_same_plan(B& b, Engine& engine, const checkpoint_plan& plan) {
                     [&](void* all, std::size_t bytes) { all_gather_from_host(b, engine, all, bytes); });
 }
 
-// Saves state, options and, unless told otherwise, weights, at the path: whole, or what stood there stays. When it
+// Saves state, options and, unless told otherwise, weights, at the path, whole or not at all. When it
 // returns, the file outlives a loss of power. Ranks call it together, on a file system that they share; the file's
 // bytes are those that one process would write. Text and names, types and shapes of tensors among the extras are the
 // same on all; of the tensors' bytes rank 0's are saved. Throws error_code::file where the file can't be written or
 // names don't fit it (UTF-8, at most some 490 bytes), `option` where ranks would write different files, `poisoned`, or
-// as the backend or the engine does, on every rank; nothing has changed then.
+// as the backend or the engine does, on every rank; what stood at the path stays then, but for what the message of a
+// replacement_file's commit says otherwise, or where an engine fails after rank 0 has put the file there.
 template <tensor_backend B, shard_engine Engine, file_system System = posix_file_system>
 void save_checkpoint(const file_path& path, optimizer<B, Engine>& opt, const checkpoint_extras& extras = {},
                      save_options options = {}, System system = {}) {
   const std::string where = printable_path(path);
   B& b = opt.backend();
   Engine& engine = opt.engine();
+  const deadline_for_files deadline(engine, options.deadlines);
   std::optional<checkpoint_writer<System>> writer;
   std::uint64_t created = 0;
   act_together(b, engine, [&] {
@@ -94,11 +97,13 @@ void save_checkpoint(const file_path& path, optimizer<B, Engine>& opt, const che
     }
     writer->flush();
   });
-  std::vector<std::uint64_t> digests(writer->plan().tensors().size());
+  const std::vector<int> shares = digest_shares(writer->plan().tensors(), engine.size());
+  std::vector<std::uint64_t> digests(shares.size());
   act_together(b, engine, [&] {
-    for_each_of_rank(digests.size(), engine, [&](std::size_t i) { digests[i] = writer->digest(i); });
+    for (std::size_t i = 0; i < shares.size(); ++i)
+      if (shares[i] == engine.rank()) digests[i] = writer->digest(i);
   });
-  digests = gathered_by_turns(b, engine, std::move(digests));
+  digests = gathered_digests(b, engine, shares, std::move(digests));
   act_together(b, engine, [&] {
     if (engine.rank() == 0) writer->commit(digests, options.keep_previous);
   });
@@ -108,24 +113,33 @@ void save_checkpoint(const file_path& path, optimizer<B, Engine>& opt, const che
 // order with the same options, on any number of ranks and in any layout: state, the numbers that steps may change,
 // which parameters are frozen, and the bound weights. Returns the rest. The next steps have the bits of a run that was
 // never cut. Ranks call it together. Everything is read and checked first, on all ranks: where the load is refused,
-// nothing has changed on any. A poisoned optimizer is ready again. Throws error_code::file where the file is damaged or
-// no checkpoint, error_code::state with the first field in which file and optimizer differ, or as the backend or the
-// engine does; a backend's failure in the middle poisons.
+// nothing has changed on any. A poisoned optimizer is ready again. Throws error_code::file where the file is damaged, no
+// checkpoint, or not the same on all ranks, error_code::state with the first field in which file and optimizer differ,
+// or as the backend or the engine does; a backend's failure in the middle poisons. Of each tensor one rank checks the
+// digest: a copy of the file that one rank alone sees is not checked whole.
 template <tensor_backend B, shard_engine Engine, file_system System = posix_file_system>
 loaded_checkpoint load_checkpoint(const file_path& path, optimizer<B, Engine>& opt, load_options options = {},
                                   System system = {}) {
+  const std::string where = printable_path(path);
   B& b = opt.backend();
   Engine& engine = opt.engine();
+  const deadline_for_files deadline(engine, options.deadlines);
   std::optional<checkpoint_reader<System>> reader;
+  std::uint64_t header_digest = 0;
   saved_progress progress;
   loaded_checkpoint out;
   std::vector<std::size_t> extras;
   act_together(b, engine, [&] {
     reader.emplace(path, system);
-    const std::string where = reader->printed_path();
+    header_digest = reader->header_digest();
+  });
+  require_same_file(b, engine, header_digest, where);
+  act_together(b, engine, [&] {
     progress = require_same(opt, reader->plan().metadata(), options, where);
     extras = require_tensors(opt, reader->plan(), options, where);
-    for_each_of_rank(reader->plan().tensors().size(), engine, [&](std::size_t i) { reader->verify(i); });
+    const std::vector<int> shares = digest_shares(reader->plan().tensors(), engine.size());
+    for (std::size_t i = 0; i < shares.size(); ++i)
+      if (shares[i] == engine.rank()) reader->verify(i);
   });
   out.step = progress.step;
   out.extras.text = std::move(progress.text);

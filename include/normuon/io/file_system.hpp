@@ -67,6 +67,14 @@ inline std::string printable_path(const file_path& path) { return printable(path
   fail(error_code::file, printable_path(path), ": ", what, ": ", std::generic_category().message(code));
 }
 
+// What a call of the system returns that no signal has interrupted.
+template <class Call>
+auto uninterrupted(Call&& call) {
+  auto result = call();
+  while (result < 0 && errno == EINTR) result = call();
+  return result;
+}
+
 // An open regular file. It is read with pread and not mapped: a mapped file that another process shortens ends this one
 // with SIGBUS.
 class posix_file {
@@ -85,8 +93,8 @@ class posix_file {
   // Fills `out` from the bytes at `offset`. Throws where the file ends too early.
   void read_at(std::uint64_t offset, std::span<std::byte> out) const {
     while (!out.empty()) {
-      const ssize_t got = ::pread(descriptor_.number, out.data(), out.size(), static_cast<off_t>(offset));
-      if (got < 0 && errno == EINTR) continue;
+      const ssize_t got = uninterrupted(
+          [&] { return ::pread(descriptor_.number, out.data(), out.size(), static_cast<off_t>(offset)); });
       if (got < 0) fail_with_errno(path_, "can't be read");
       if (got == 0)
         fail(error_code::file, printed_path(), ": expected ", offset + out.size(), " bytes, but it now ends at ",
@@ -98,20 +106,24 @@ class posix_file {
 
   void write_at(std::uint64_t offset, const_bytes bytes) {
     while (!bytes.empty()) {
-      const ssize_t wrote = ::pwrite(descriptor_.number, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-      if (wrote < 0 && errno == EINTR) continue;
+      const ssize_t wrote = uninterrupted(
+          [&] { return ::pwrite(descriptor_.number, bytes.data(), bytes.size(), static_cast<off_t>(offset)); });
       if (wrote < 0) fail_with_errno(path_, "can't be written");
+      if (wrote == 0)
+        fail(error_code::file, printed_path(), ": can't be written: the system has taken 0 of ", bytes.size(),
+             " bytes");
       bytes = bytes.subspan(static_cast<std::size_t>(wrote));
       offset += static_cast<std::uint64_t>(wrote);
     }
   }
 
   void resize(std::uint64_t bytes) {
-    while (::ftruncate(descriptor_.number, static_cast<off_t>(bytes)) != 0)
-      if (errno != EINTR) fail_with_errno(path_, "can't be given its size");
+    if (uninterrupted([&] { return ::ftruncate(descriptor_.number, static_cast<off_t>(bytes)); }) != 0)
+      fail_with_errno(path_, "can't be given its size");
   }
+  // Tried once: the next fsync may succeed although the system has dropped what this one could not write.
   void sync() {
-    if (::fsync(descriptor_.number) != 0) fail_with_errno(path_, "can't be written");
+    if (uninterrupted([&] { return ::fsync(descriptor_.number); }) != 0) fail_with_errno(path_, "can't be written");
   }
   // close() is where some file systems first report a failed write.
   void close() {
@@ -142,15 +154,14 @@ struct posix_file_system {
 
   file open(const file_path& path) const {
     // O_NONBLOCK: opening a named pipe without it waits for a writer.
-    return opened(path, ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    return opened(path, descriptor_of(path, O_RDONLY | O_NONBLOCK));
   }
   file open_to_write(const file_path& path, const file_path& shown) const {
-    return opened(shown, ::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW));
+    return opened(shown, descriptor_of(path, O_RDWR | O_NONBLOCK | O_NOFOLLOW));
   }
 
   std::optional<file> create(const file_path& path, const file_path& shown) const {
-    const int descriptor =
-        ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);  // less the umask
+    const int descriptor = descriptor_of(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW);
     if (descriptor < 0 && errno == EEXIST) return {};
     if (descriptor < 0) fail_with_errno(shown, "can't be created");
     return file(shown, descriptor);
@@ -159,7 +170,10 @@ struct posix_file_system {
   // Renaming over a link or a device would remove it.
   bool stands(const file_path& path) const {
     struct stat status {};
-    if (::lstat(path.c_str(), &status) != 0) return false;
+    if (::lstat(path.c_str(), &status) != 0) {
+      if (errno == ENOENT || errno == ENOTDIR) return false;
+      fail_with_errno(path, "can't be inspected");
+    }
     if (!S_ISREG(status.st_mode))
       fail(error_code::file, printable_path(path), ": expected a regular file or none to replace");
     return true;
@@ -188,10 +202,10 @@ struct posix_file_system {
   void discard(const file_path& path) const noexcept { ::unlink(path.c_str()); }
 
   void sync_folder(const file_path& folder) const {
-    const int descriptor = ::open(folder.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECTORY);
+    const int descriptor = descriptor_of(folder, O_RDONLY | O_DIRECTORY);
     if (descriptor < 0) fail_with_errno(folder, "can't be synced to the disk");
     // EINVAL: file systems that can't sync a directory, and need not.
-    const bool synced = ::fsync(descriptor) == 0 || errno == EINVAL;
+    const bool synced = uninterrupted([&] { return ::fsync(descriptor); }) == 0 || errno == EINVAL;
     const int code = errno;
     ::close(descriptor);
     errno = code;
@@ -199,6 +213,10 @@ struct posix_file_system {
   }
 
  private:
+  static int descriptor_of(const file_path& path, int how) {
+    constexpr mode_t all_may = 0666;  // less the umask
+    return uninterrupted([&] { return ::open(path.c_str(), how | O_CLOEXEC, all_may); });
+  }
   static file opened(const file_path& shown, int descriptor) {
     if (descriptor < 0) fail_with_errno(shown, "can't be opened");
     return file(shown, descriptor);

@@ -29,8 +29,8 @@ inline file_path partial_path(const file_path& path, std::uint64_t unique) {
   return with_suffix(path, ".partial-" + std::to_string(unique >> 32) + "-" + std::to_string(unique & 0xffffffffu));
 }
 
-// A file being written beside the path it shall replace. Only commit() makes it visible there; without it, or where it
-// fails, the temporary file is removed and what stood at the path stays.
+// A file being written beside the path it shall replace. Only commit() makes it visible there; without it the temporary
+// file is removed and what stood at the path stays.
 template <file_system System = posix_file_system>
 class replacement_file {
  public:
@@ -49,14 +49,25 @@ class replacement_file {
 
   // Puts the file at its path: data to the disk, rename, directory to the disk. With `keep_previous`, what stood there
   // gets the name previous_generation; whenever the system stops, the path has one of the two, or, where the file
-  // system has no hard links, that name has the older. Throws error_code::file.
+  // system has no hard links, that name has the older. Throws error_code::file; then what stood at the path stays, and
+  // with `keep_previous` may already have the second name, too. There are two exceptions, which the message names: what
+  // was renamed for want of links can't be given its name back, or the folder can't be synced with the new file in it.
   void commit(bool keep_previous = false) {
     file_.sync();
     file_.close();
-    if (keep_previous && system_.stands(path_)) set_aside();
-    system_.rename(temporary(), path_);
+    const bool emptied = keep_previous && system_.stands(path_) && set_aside();
+    try {
+      system_.rename(temporary(), path_);
+    } catch (const error& e) {
+      if (emptied) put_back(e);
+      throw;
+    }
     committed_ = true;
-    system_.sync_folder(folder_of(path_));
+    try {
+      system_.sync_folder(folder_of(path_));
+    } catch (const error& e) {
+      fail(e.code(), e.what(), "; ", printable_path(path_), " is the new file, which a loss of power may take back");
+    }
   }
 
  private:
@@ -74,14 +85,24 @@ class replacement_file {
          printable_path(temporary()));
   }
 
-  void set_aside() {
+  // Gives what stands at the path its second name. Whether the path is empty then, since there are no links.
+  bool set_aside() {
     const file_path second_name = with_suffix(temporary(), ".previous");
     system_.discard(second_name);
-    if (system_.link(path_, second_name)) {
-      system_.rename(second_name, previous_generation(path_));
-      system_.discard(second_name);  // renaming a file to another of its own names does nothing
-    } else {
+    if (!system_.link(path_, second_name)) {
       system_.rename(path_, previous_generation(path_));
+      return true;
+    }
+    system_.rename(second_name, previous_generation(path_));
+    system_.discard(second_name);  // renaming a file to another of its own names does nothing
+    return false;
+  }
+  void put_back(const error& why) {
+    try {
+      system_.rename(previous_generation(path_), path_);
+    } catch (const error&) {
+      fail(why.code(), why.what(), "; nothing is at ", printable_path(path_), " now, what stood there is ",
+           printable_path(previous_generation(path_)));
     }
   }
 

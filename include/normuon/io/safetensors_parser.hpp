@@ -170,15 +170,21 @@ class header_events {
   bool has_metadata_ = false;
 };
 
-// Reads a header's text. `data_size` is the number of bytes that follow it: the tensors must cover them exactly, in any
-// order, without holes or overlaps. Throws error_code::file, beginning with `where` and naming the tensor.
-inline header parse_header(std::string_view text, std::uint64_t data_size, std::string_view where) {
+// What a header's text says, whatever follows it. Throws error_code::file, beginning with `where` and naming the tensor.
+inline header parse_entries(std::string_view text, std::string_view where) {
   // The parser would skip a byte-order mark and take a zero byte for the end of the text.
   if (text.empty() || text.front() != '{' || text.find('\0') != text.npos)
     fail(error_code::file, where, ": expected a header that begins with '{' and has no zero byte");
   header out;
   header_events events(where, out);
   nlohmann::json::sax_parse(text.begin(), text.end(), &events);
+  return out;
+}
+
+// Reads a header's text. `data_size` is the number of bytes that follow it: the tensors must cover them exactly, in any
+// order, without holes or overlaps. Throws as parse_entries does.
+inline header parse_header(std::string_view text, std::uint64_t data_size, std::string_view where) {
+  header out = parse_entries(text, where);
   std::uint64_t covered = 0;
   for (const auto* named : by_offset(out)) {
     const auto& [name, e] = *named;

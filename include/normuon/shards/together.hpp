@@ -39,25 +39,6 @@ std::vector<T> gathered(B& b, Engine& engine, const T& mine) {
   return all;
 }
 
-// Calls f(i) for this rank's share of `count` things, of which each rank does every size()-th.
-template <shard_engine Engine, class F>
-void for_each_of_rank(std::size_t count, Engine& engine, F&& f) {
-  for (auto i = static_cast<std::size_t>(engine.rank()); i < count; i += static_cast<std::size_t>(engine.size())) f(i);
-}
-
-// Numbers of which each rank has made its share, all of them on every rank. No rank sends more than its share, rounded
-// up.
-template <tensor_backend B, shard_engine Engine>
-std::vector<std::uint64_t> gathered_by_turns(B& b, Engine& engine, std::vector<std::uint64_t> mine) {
-  const auto ranks = static_cast<std::size_t>(engine.size()), rank = static_cast<std::size_t>(engine.rank());
-  const std::size_t turns = (mine.size() + ranks - 1) / ranks;
-  std::vector<std::uint64_t> all(ranks * turns);
-  for_each_of_rank(mine.size(), engine, [&](std::size_t i) { all[rank * turns + i / ranks] = mine[i]; });
-  all_gather_from_host(b, engine, all.data(), turns * sizeof(std::uint64_t));
-  for (std::size_t i = 0; i < mine.size(); ++i) mine[i] = all[i % ranks * turns + i / ranks];
-  return mine;
-}
-
 // How an act has ended on a rank, as others are told.
 struct act_status {
   bool failed = false;

@@ -10,14 +10,16 @@
 #include <vector>
 
 #include "normuon/io/checkpoint/description.hpp"
+#include "normuon/io/checkpoint/ranks.hpp"
 #include "normuon/optimizer.hpp"
 
 namespace normuon {
 
 struct load_options {
-  bool weights = true;             // reads the bound weights as well; the file must have them
-  bool other_kernel_path = false;  // goes on with other kernels, so with other bits
-  bool other_numbers = false;      // goes on with the rates, decays and betas that the optimizer has
+  bool weights = true;                           // reads the bound weights as well; the file must have them
+  bool other_kernel_path = false;                // goes on with other kernels, so with other bits
+  bool other_numbers = false;                    // goes on with the rates, decays and betas that the optimizer has
+  std::optional<file_deadlines> deadlines = {};  // for ranks that wait long for one another
 };
 
 // What of the metadata is brought back.

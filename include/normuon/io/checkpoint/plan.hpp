@@ -130,6 +130,10 @@ class checkpoint_plan {
     std::memcpy(bytes.data(), &length, sizeof(length));
     return bytes + text;
   }
+  // Of the header's text in which it stands as zeros itself.
+  std::uint64_t own_digest(const std::vector<std::uint64_t>& digests, std::string_view where) const {
+    return xxh3_of(bytes_of(text_with(digests, 0, where)));
+  }
 
  private:
   static constexpr const char* format_key = "format";
@@ -149,11 +153,6 @@ class checkpoint_plan {
     for (const auto& [name, e] : h.tensors) h.metadata[tensor_digest_key(name)] = digest_text(digests.at(i++));
     safetensors::place_tensors(h, where);
     return safetensors::header_text(h, where);
-  }
-
-  // Of the header's text in which it stands as zeros itself.
-  std::uint64_t own_digest(const std::vector<std::uint64_t>& digests, std::string_view where) const {
-    return xxh3_of(bytes_of(text_with(digests, 0, where)));
   }
 
   void place(std::size_t text_bytes) {

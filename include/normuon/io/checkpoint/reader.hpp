@@ -20,6 +20,8 @@ class checkpoint_reader {
 
   const checkpoint_plan& plan() const { return plan_; }
   std::uint64_t stored_digest(std::size_t tensor) const { return digests_.at(tensor); }
+  // The one that the header gives for itself.
+  std::uint64_t header_digest() const { return plan_.own_digest(digests_, printed_path()); }
   std::string printed_path() const { return file_.printed_path(); }
 
   // The index of a tensor. Throws where the file has none of that name.

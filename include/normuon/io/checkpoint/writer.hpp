@@ -6,7 +6,8 @@
 //   digest(...)                 digest(...)             each tensor by its owner; the digests travel
 //   commit(digests)
 //
-// A file that is not committed is never seen at its path. One job at a time may save to a path: what another is
+// The ranks' machines see one another's bytes once these are flushed, as on NFS they don't reliably. A file that is not
+// committed is never seen at its path. One job at a time may save to a path: what another is
 // writing there is taken for what a killed one left, and removed.
 #ifndef NORMUON_IO_CHECKPOINT_WRITER_HPP
 #define NORMUON_IO_CHECKPOINT_WRITER_HPP
