@@ -31,6 +31,29 @@ struct noting_engine : loopback {
   }
 };
 
+// A disk that is gone after some reads.
+struct failing_disk : posix_file_system {
+  int* reads_left;
+
+  struct file : posix_file {
+    int* reads_left;
+    file(posix_file&& f, int* left) : posix_file(std::move(f)), reads_left(left) {}
+    void read_at(std::uint64_t at, std::span<std::byte> out) const {
+      if ((*reads_left)-- <= 0) fail(error_code::file, "the disk is gone");
+      posix_file::read_at(at, out);
+    }
+  };
+  explicit failing_disk(int& left) : reads_left(&left) {}
+  file open(const file_path& path) const { return {posix_file_system::open(path), reads_left}; }
+  file open_to_write(const file_path& path, const file_path& shown) const {
+    return {posix_file_system::open_to_write(path, shown), reads_left};
+  }
+  std::optional<file> create(const file_path& path, const file_path& shown) const {
+    std::optional<posix_file> made = posix_file_system::create(path, shown);
+    return made ? std::optional<file>(std::in_place, std::move(*made), reads_left) : std::nullopt;
+  }
+};
+
 // Takes a parameter out of a trainer. The others stay where they are in memory.
 void remove(trainer_of_rank& trainer, std::string_view name) {
   trainer.opt.remove_parameter(name);
@@ -62,6 +85,30 @@ TEST_CASE("ranks that open different checkpoints of one model load none of them"
     CHECK(load_checkpoint(folder / "second", trainer.opt).step == 2);
   }).rethrow_first();
   check_same(after, before);
+}
+
+TEST_CASE("whichever read fails on one rank, all refuse the checkpoint, and nothing has changed on any") {
+  const scratch_folder folder;
+  on_ranks(1, small_model(), [&](trainer_of_rank& trainer) {
+    trainer.step(0);
+    save_checkpoint(folder / "file", trainer.opt);
+  }).rethrow_first();
+  int reads = 0;
+  for (bool loads = false; !loads; ++reads) {
+    CAPTURE(reads);
+    whole_tensors before, after;
+    on_ranks(3, small_model(), [&](trainer_of_rank& trainer) {
+      trainer.put_into(before);
+      const bool is_it = trainer.opt.engine().rank() == 1;
+      int left = is_it ? reads : 1000;
+      const refusal r = refusal_of([&] { load_checkpoint(folder / "file", trainer.opt, {}, failing_disk(left)); });
+      if (is_it) loads = r.message.empty();
+      CHECK((r.message.empty() || r.is(error_code::file, is_it ? "" : "rank 1: ", "the disk is gone")));
+      trainer.put_into(after);
+    }).rethrow_first();
+    if (!loads) check_same(after, before);
+  }
+  CHECK(reads > 10);
 }
 
 TEST_CASE("digests are shared out by bytes: of tensors in any order each rank reads as much") {

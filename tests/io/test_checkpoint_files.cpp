@@ -2,6 +2,7 @@
 
 #include <numeric>
 
+#include "normuon/io/checkpoint/parts.hpp"
 #include "normuon/io/checkpoint/reader.hpp"
 #include "support/files.hpp"
 #include "support/matrix.hpp"
@@ -47,22 +48,29 @@ void cut(rectangles& out, const tensor_rectangle& r, int depth, random_source& r
   cut(out, second, depth - 1, random);
 }
 
-// The element (i, j) of a rectangle in memory of its own, laid out by columns or by rows.
+// How a rectangle lies in memory of its own: by rows or by columns, with elements between them that belong to nobody.
+struct storage {
+  bool by_columns;
+  std::int64_t padding;
+};
+storage any_storage(random_source& random) { return {random.bits() % 2 == 0, random.whole(0, 2)}; }
+
 struct part {
   std::vector<std::byte> bytes;
   std::int64_t row_stride, col_stride;
 
-  part(const tensor_rectangle& r, std::size_t size, bool by_columns)
-      : bytes(static_cast<std::size_t>(r.rows * r.cols) * size),
-        row_stride(by_columns ? 1 : r.cols),
-        col_stride(by_columns ? r.rows : 1) {}
+  part(const tensor_rectangle& r, std::size_t size, const storage& s)
+      : row_stride(s.by_columns ? 1 : r.cols + s.padding), col_stride(s.by_columns ? r.rows + s.padding : 1) {
+    bytes.resize(static_cast<std::size_t>(s.by_columns ? r.cols * col_stride : r.rows * row_stride) * size,
+                 std::byte{0xaa});
+  }
   std::byte* at(std::int64_t i, std::int64_t j, std::size_t size) {
     return bytes.data() + static_cast<std::size_t>(i * row_stride + j * col_stride) * size;
   }
 };
 
-part part_of(const std::vector<std::byte>& whole, const placed_tensor& t, const tensor_rectangle& r, bool by_columns) {
-  part p(r, t.element_size(), by_columns);
+part part_of(const std::vector<std::byte>& whole, const placed_tensor& t, const tensor_rectangle& r, const storage& s) {
+  part p(r, t.element_size(), s);
   for (std::int64_t i = 0; i < r.rows; ++i)
     for (std::int64_t j = 0; j < r.cols; ++j)
       std::memcpy(
@@ -83,7 +91,7 @@ void save_as_ranks(const file_path& path, std::size_t ranks, int depth, random_s
     rectangles parts;
     cut(parts, all[i].whole(), depth, random);
     for (const tensor_rectangle& r : parts) {
-      part p = part_of(content_of(all[i]), all[i], r, random.bits() % 2 == 0);
+      part p = part_of(content_of(all[i]), all[i], r, any_storage(random));
       writers[random.bits() % ranks]->write(i, r, p.bytes.data(), p.row_stride, p.col_stride);
     }
   }
@@ -157,7 +165,7 @@ TEST_CASE("any rectangle is read into any layout, and what lies between its elem
     const placed_tensor& t = reader.plan().tensors()[i];
     const std::int64_t row = random.whole(0, t.rows), col = random.whole(0, t.cols);
     const tensor_rectangle r{row, col, random.whole(0, t.rows - row), random.whole(0, t.cols - col)};
-    part expected = part_of(content_of(t), t, r, k % 2 == 0), got = expected;
+    part expected = part_of(content_of(t), t, r, any_storage(random)), got = expected;
     std::fill(got.bytes.begin(), got.bytes.end(), std::byte{0xaa});
     reader.read(i, r, got.bytes.data(), got.row_stride, got.col_stride);
     CHECK(got.bytes == expected.bytes);
@@ -206,11 +214,23 @@ TEST_CASE("a rectangle that is not within its tensor is refused, and nothing is 
                                              {0, 0, -1, 1},
                                              {0, 0, 1, -1},
                                              {most, 0, most, 1},
+                                             {1, 0, most, 1},
+                                             {0, 1, 1, most},
                                              {0, most, 1, most}}) {
     CHECK(contains(file_refusal([&] { writer.write(b, r, memory.data(), 11, 1); }),
                    "tensor 'b': expected a rectangle within 7 x 11, got "));
     CHECK(contains(file_refusal([&] { reader.read(b, r, memory.data(), 11, 1); }), "within 7 x 11"));
   }
+}
+
+TEST_CASE("a part of a batch is a rectangle for each of its matrices, among the rows of all") {
+  placed_tensor t;
+  t.shape = {5, 4, 6};
+  std::vector<std::vector<index_t>> found;
+  for_each_rectangle(t, {2, 3, 2}, {1, 1, 4}, [&](const tensor_rectangle& r, index_t place) {
+    found.push_back({r.first_row, r.first_col, r.rows, r.cols, place});
+  });
+  CHECK(found == std::vector<std::vector<index_t>>{{5, 4, 3, 2, 0}, {9, 4, 3, 2, 6}});
 }
 
 TEST_CASE("a plan refuses names that are there twice and metadata that belongs to the format") {
