@@ -169,30 +169,6 @@ TEST_CASE("parameters may be frozen, added and removed on the way, and owners ke
   check_same_on({2, 3, 5}, small_model(), {.steps = 5}, change);
 }
 
-TEST_CASE("a replica without a gradient on one rank, or frozen on one, is refused by all before anything is written") {
-  for (const bool freezes : {false, true}) {
-    const auto differ = [&](auto& trainer, int step) {
-      trainer.make_gradients(step);
-      if (step != 1 || trainer.opt.engine().size() == 1) return step == 1 ? void() : trainer.opt.step();
-      const bool odd = trainer.opt.engine().rank() == 1;
-      for (const std::string& name : {std::string("replicated"), std::string("adamw replica")}) {
-        if (odd && freezes) trainer.opt.freeze(name);
-        if (odd && !freezes) trainer.opt.unbind_gradient(name);
-      }
-      const refusal r = refusal_of([&] { trainer.opt.step(); });
-      CHECK(r.is(error_code::gradient, "'replicated'", "rank 0 moves it and rank 1",
-                 freezes ? "has frozen it" : "has no gradient"));
-      for (std::size_t i = 0; i < trainer.parameters.size(); ++i) {
-        if (odd) trainer.opt.unfreeze(trainer.parameters[i].name);
-        trainer.bind_gradient(i);
-      }
-    };
-    std::vector<spread_parameter> parameters = small_model();
-    parameters.push_back({"adamw replica", adamw_options{}, 3, 3, 1, [](int) { return layout::replicated(); }});
-    check_same_on({2, 3}, parameters, {}, differ);
-  }
-}
-
 TEST_CASE("a gradient, weight or change that is cut otherwise than its parameter is refused, whatever its sizes") {
   run_loopback(4, {}, [&](loopback engine) {
     const int rank = engine.rank();

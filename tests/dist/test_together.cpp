@@ -4,8 +4,8 @@
 #include <numeric>
 
 #include "normuon/backends/eigen.hpp"
+#include "normuon/optimizer/together.hpp"
 #include "normuon/shards/loopback.hpp"
-#include "normuon/shards/together.hpp"
 #include "support/refusal.hpp"
 
 using namespace normuon;
