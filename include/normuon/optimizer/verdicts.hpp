@@ -8,14 +8,9 @@
 
 #include "normuon/optimizer/plan.hpp"
 #include "normuon/optimizer/together.hpp"
+#include "normuon/shards/step_claim.hpp"
 
 namespace normuon {
-
-// What a rank says of a step as a whole.
-struct step_claim {
-  std::uint64_t numbers;  // a digest of all that may be set anew for each step, alike on all ranks
-  std::uint64_t refuses;  // 1 where it can't make the step
-};
 
 // In the backend's memory, for each rank one byte for each parameter, then its claim. Nothing on one rank.
 template <tensor_backend B>
@@ -108,8 +103,7 @@ class rank_verdicts {
     return p.how.is_replicated() ? verdict::no_replica_gradient : verdict::no_gradient;
   }
 
-  // Bytes of a rank.
-  std::size_t pitch() const { return count_ + sizeof(step_claim); }
+  std::size_t pitch() const { return bytes_said(count_); }  // of a rank
   step_claim claim_of(std::size_t rank) const {
     step_claim claim;
     std::memcpy(&claim, all_.data() + rank * pitch() + count_, sizeof claim);

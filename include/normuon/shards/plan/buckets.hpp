@@ -30,7 +30,7 @@ struct bucket {
 
 // True where U or D of the matrix moves between ranks.
 inline bool travels(const sharded_matrix& a, int ranks) {
-  return needs_owner(a) && !a.where.sole_holder(a.rows, a.cols, ranks);
+  return a.matrix_rule && a.where.travels(a.rows, a.cols, ranks);
 }
 
 // What the matrices of a bucket take in stages at most, without headers: of what it owns, on any rank; and of what any
