@@ -183,6 +183,23 @@ TEST_CASE("ranks that plan otherwise all say in what, before anything moves") {
   CHECK(differs([](auto& all, auto&) { all.pop_back(); }, "groups: 4", "groups: 3"));
 }
 
+TEST_CASE("ranks whose processors take other kernels say so before anything moves") {
+  const std::vector<spread_parameter> parameters = small_model();
+  const auto path_of = [](cpu_path path) { return eigen_backend({.path = path}).kernel_path(compute_type::float32); };
+  const std::string best(path_of(cpu_path::automatic)), least(path_of(cpu_path::portable));
+  if (best == least) return;  // a processor that has no other
+  const loopback_result result = run_loopback(2, {}, [&](loopback engine) {
+    const cpu_path path = engine.rank() == 1 ? cpu_path::portable : cpu_path::automatic;
+    spread_trainer<eigen_backend, loopback, float> trainer(parameters, std::move(engine), {},
+                                                           eigen_backend({.threads = 1, .path = path}));
+    trainer.step(0);
+  });
+  for (const int rank : {0, 1})
+    CHECK(end_of(result, rank)
+              .is(error_code::option, "rank 0 has group.0.kernel_path: " + best,
+                  "rank 1 has group.0.kernel_path: " + least));
+}
+
 TEST_CASE("ranks that chose other owners say so before anything moves") {
   const loopback_result result = run_loopback(2, {}, [&](loopback engine) {
     const int rank = engine.rank();
