@@ -31,6 +31,7 @@ class optimizer : public registry<Backend> {
     if (!Backend::takes(wire()) || size_of(wire()) > sizeof(typename Backend::real))
       fail(error_code::option, "expected a wire type that the backend takes and that is no wider than its state, got ",
            name_of(wire()));
+    validate(shard_options{.staging_limit = options_.staging_limit});
   }
 
   // Measures spreads and orthogonality for the report from the next step on; costs one product per matrix.
@@ -164,7 +165,7 @@ class optimizer : public registry<Backend> {
     if constexpr (!std::same_as<Engine, single_process>) {
       if (ranks_ > 1)
         next.sharded = sharded_plan<Backend, Engine>(backend_, engine_, next.here, groups_, parameters_,
-                                                     plan_fields(describe(*this, options_)), options_.seed);
+                                                     plan_fields(describe(*this, options_)), options_);
       next.greetings = backend_.allocate(2 * static_cast<std::size_t>(ranks_));
     }
     next.progress.resize(next.here.runs.size() + next.sharded.buckets.size());

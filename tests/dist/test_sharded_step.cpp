@@ -43,6 +43,35 @@ TEST_CASE("with a narrow wire every number of ranks has the bits of one process 
   CHECK(trained_alone<float>(parameters, narrow, one_step) != trained_alone<float>(parameters, {}, one_step));
 }
 
+TEST_CASE(
+    "through stages that have no room for replicated matrices these travel in slices, with the bits of one process") {
+  std::vector<spread_parameter> parameters = all_layouts({"nanogpt", normuon_options::nanogpt()}, 2);
+  for (index_t k = 0; k < 9; ++k)
+    parameters.push_back({"replica " + std::to_string(k), normuon_options::paper(), 5 + 3 * k, 7, k % 4 == 0 ? 2 : 1});
+  for (const std::size_t limit : {std::size_t{1}, std::size_t{40'000}}) {
+    check_same_on({2, 3, 5}, parameters, {.optimizer = {.staging_limit = limit}});
+    check_same_on<bfloat16>({3}, parameters, {.optimizer = {.staging_limit = limit}});
+    const auto hold_back = [](auto& trainer, int step) {
+      trainer.make_gradients(step);
+      for (std::size_t i = 0; step == 1 && i < trainer.parts.size(); ++i)
+        if (trainer.parameters[i].how(2).is_replicated())
+          trainer.parts[i].gradient.back() = std::numeric_limits<float>::max();
+      trainer.opt.step_changes();
+      for (auto& part : trainer.parts)
+        for (std::size_t k = 0; k < part.weight.size(); ++k) part.weight[k] += part.change[k];
+    };
+    check_same_on({3}, parameters, {.optimizer = {.staging_limit = limit}}, hold_back);
+  }
+  std::size_t slices = 0;
+  run_loopback(3, {}, [&](loopback engine) {
+    spread_trainer<eigen_backend, loopback, float> trainer(parameters, std::move(engine), {.staging_limit = 1},
+                                                           eigen_backend({.threads = 1}));
+    trainer.step(0);
+    for (const bucket_plan& b : trainer.opt.shards().buckets()) slices += b.slice != 0;
+  }).rethrow_first();
+  CHECK(slices > 0);
+}
+
 TEST_CASE("a fused QKV of which each rank has consecutive rows has the bits of one process") {
   constexpr index_t n = 10, m = 12, lines = 3 * n;
   const spread_parameter fused{"qkv", normuon_options::paper(), lines, m};

@@ -178,8 +178,8 @@ struct parameter {
   // Whether U or D of a matrix rule moves between ranks.
   bool travels(int ranks) const { return batch != 0 && how.travels(rows, cols, ranks); }
 
-  random_stream stream(std::uint64_t seed, const parameter_part& part, index_t entry) const {
-    return {random_key(seed, name), (entry * rows + part.where.row) * cols + part.where.col, cols};
+  random_stream stream(std::uint64_t seed, const rectangle& area, index_t entry) const {
+    return {random_key(seed, name), (entry * rows + area.row) * cols + area.col, cols};
   }
 };
 

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 
+#include "normuon/optimizer/options.hpp"
 #include "normuon/optimizer/ownership.hpp"
 #include "normuon/optimizer/plan.hpp"
 #include "normuon/shards/engine.hpp"
@@ -17,8 +18,8 @@ namespace normuon {
 // The elements of `v` that `area` is of the whole.
 inline matrix_view part_of(const matrix_view& v, const rectangle& area) {
   matrix_view part = v;
-  part.data = static_cast<std::byte*>(v.data) +
-              (area.row * v.row_stride + area.col * v.col_stride) * static_cast<index_t>(size_of(v.type));
+  const index_t before = (area.row * v.row_stride + area.col * v.col_stride) * static_cast<index_t>(size_of(v.type));
+  if (v.data) part.data = static_cast<std::byte*>(v.data) + before;
   part.rows = area.rows;
   part.cols = area.cols;
   return part;
@@ -27,6 +28,7 @@ inline matrix_view part_of(const matrix_view& v, const rectangle& area) {
 // A rectangle that this rank holds of a matrix which travels.
 struct held_piece {
   std::size_t parameter = 0, part = 0;
+  rectangle area;  // of the part: all of it, or a slice
   index_t entry = 0;
   int group = 0;
   slot ok = nullptr;
@@ -64,13 +66,15 @@ class sharded_plan {
   sharded_plan() = default;
   // Adds to `p` where U and D of the matrices are that this rank owns.
   sharded_plan(B& b, Engine& engine, plan<B>& p, const std::vector<group>& groups,
-               const std::vector<parameter<B>>& parameters, std::vector<plan_field> agreed, std::uint64_t seed)
-      : shards(matrices_of(groups, parameters, p.wire()), p.rank(), p.ranks(), std::move(agreed)) {
+               const std::vector<parameter<B>>& parameters, std::vector<plan_field> agreed,
+               const optimizer_options& options)
+      : shards(matrices_of(groups, parameters, p.wire()), p.rank(), p.ranks(), std::move(agreed),
+               {.staging_limit = options.staging_limit}) {
     if (shards.buckets().empty()) return;
     list_matrices(p, parameters);
     make_memory(b, p);
     for (std::size_t i = 0; i < shards.buckets().size(); ++i)
-      buckets.push_back(make_bucket(b, engine, p, i, parameters, seed));
+      buckets.push_back(make_bucket(b, engine, p, i, parameters, options.seed));
     make_sound_slots(b);
     std::vector<run> owned;
     std::size_t most = 0;
@@ -208,12 +212,13 @@ class sharded_plan {
     held_piece h;
     h.parameter = place.parameter;
     h.part = at.part;
+    h.area = {at.area.row - part.where.row, at.area.col - part.where.col, at.area.rows, at.area.cols};
     h.entry = place.entry;
     h.group = q.group;
     h.ok = p.parameter_ok[place.parameter];
-    h.M = part.state_view(q.state.momentum(), place.entry);
-    if (q.has_master) h.master = part.state_view(q.state.master(), place.entry);
-    h.stream = q.stream(seed, part, place.entry);
+    h.M = part_of(part.state_view(q.state.momentum(), place.entry), h.area);
+    if (q.has_master) h.master = part_of(part.state_view(q.state.master(), place.entry), h.area);
+    h.stream = q.stream(seed, at.area, place.entry);
     return h;
   }
 

@@ -23,9 +23,9 @@ class sharded_stepper {
     for_each_piece([&](held_piece& h) {
       const parameter<B>& q = parameters[h.parameter];
       const parameter_part& part = q.parts[h.part];
-      h.W = part.weight.one(h.entry);
-      h.G = gradient_of(part, h.entry, p_.zero());
-      if (settings_.write == write_form::change) h.change = part.change.one(h.entry);
+      h.W = part_of(part.weight.one(h.entry), h.area);
+      h.G = part_of(gradient_of(part, h.entry, p_.zero()), h.area);
+      if (settings_.write == write_form::change) h.change = part_of(part.change.one(h.entry), h.area);
     });
     b.write(s_.sound_memory.data(), s_.sound_ones.data(), s_.sound_memory.size());
   }

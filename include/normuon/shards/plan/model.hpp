@@ -72,7 +72,8 @@ inline bucket_mail count_mail(const bucket& b, std::span<const sharded_matrix> m
     for (const std::size_t i : b.matrices) {
       const sharded_matrix& a = matrices[i];
       const auto owner = static_cast<std::size_t>(owners.owner[i]);
-      const index_t held = a.where.held(a.rows, a.cols, r, ranks);
+      const index_t held =
+          b.replicated ? b.slice_of({0, 0, a.rows, a.cols}).elements() : a.where.held(a.rows, a.cols, r, ranks);
       if (held == 0 || owners.owner[i] == r) continue;
       const mail one{static_cast<std::uint64_t>(held) * size_of(a.wire), last_peer[owner] == r ? 0u : 1u};
       last_peer[owner] = r;
@@ -132,7 +133,7 @@ inline step_model model_step(std::span<const sharded_matrix> matrices, const own
   for (const bucket& b : buckets) {
     const bucket_mail there = count_mail(b, matrices, owners);
     std::vector<std::uint64_t> load(P);
-    for (const std::size_t i : b.matrices)
+    for (const std::size_t i : b.slice == 0 ? b.matrices : std::vector<std::size_t>())
       load[static_cast<std::size_t>(owners.owner[i])] += exact_cost_of(matrices[i]);
     for (std::size_t r = 0; r < P; ++r) {
       rank_work& w = step.ranks[r];
