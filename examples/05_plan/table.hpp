@@ -89,7 +89,9 @@ inline std::string line_of(const world& w) {
 // What to do where ranks would own nothing, or bytes take longer than products.
 inline std::string advice_on(const std::vector<world>& worlds) {
   std::string idle, slow, text;
+  double said_mb = 0;
   for (const world& w : worlds) {
+    said_mb = std::max(said_mb, static_cast<double>(w.step.said) / 1e6);
     const auto add = [&](std::string& list, std::string_view what) {
       list += fmt::format("{}{}", list.empty() ? "" : ", ", what);
     };
@@ -106,6 +108,8 @@ inline std::string advice_on(const std::vector<world>& worlds) {
         "Bytes travel for longer than products take on {} ranks. Smaller groups help, and layouts that hold matrices\n"
         "whole on one rank (owned; flat but for the matrices at its cuts).\n",
         slow);
+  if (said_mb >= 1)
+    text += fmt::format("What ranks tell each other before a step takes up to {:.4g} MB on each.\n", said_mb);
   return text;
 }
 

@@ -245,12 +245,12 @@ template <class B>
 concept has_host_memory = requires { requires B::is_host_memory; };
 
 // has_agreement: what several ranks need to decide alike. note_verdicts(mine, ok): mine[i], which says `moves`, says
-// `held_back` where ok[i] is 0. agree(ok, all, ranks): ok[i] is 1 where all[r * count + i] of all ranks r `agreed` say
-// `moves`, else 0.
+// `held_back` where ok[i] is 0. agree(ok, all, pitch, ranks): ok[i] is 1 where what all[r * pitch + i] of all ranks r
+// `agreed` say lets_move, else 0.
 template <class B>
 concept has_agreement = requires(B& b, verdict* mine, const verdict* all, flags ok) {
   b.note_verdicts(mine, ok);
-  b.agree(ok, all, int{});
+  b.agree(ok, all, std::size_t{}, int{});
 };
 
 // has_later_reads: read_later(r, from, bytes) is a read that nobody waits for; is_there(r): whether r.data() holds it.

@@ -6,7 +6,6 @@
 #include "normuon/optimizer/failures.hpp"
 #include "normuon/optimizer/reporting.hpp"
 #include "normuon/optimizer/verdicts.hpp"
-#include "normuon/shards/together.hpp"
 
 namespace normuon {
 
@@ -19,6 +18,9 @@ namespace normuon {
 // normuon::error; what is refused changes nothing. See error_code.
 template <tensor_backend Backend, shard_engine Engine = single_process>
 class optimizer : public registry<Backend> {
+  static_assert(std::same_as<Engine, single_process> || has_stream<Engine> != has_host_memory<Backend>,
+                "the engine must move memory of the backend's kind: the host's, or with a stream a device's");
+
  public:
   explicit optimizer(Backend backend = Backend(), optimizer_options options = {}, Engine engine = Engine())
       : registry<Backend>(std::move(backend), engine.rank(), engine.size()),
@@ -29,6 +31,7 @@ class optimizer : public registry<Backend> {
     if (!Backend::takes(wire()) || size_of(wire()) > sizeof(typename Backend::real))
       fail(error_code::option, "expected a wire type that the backend takes and that is no wider than its state, got ",
            name_of(wire()));
+    validate(shard_options{.staging_limit = options_.staging_limit});
   }
 
   // Measures spreads and orthogonality for the report from the next step on; costs one product per matrix.
@@ -44,13 +47,15 @@ class optimizer : public registry<Backend> {
   // rank; nothing has changed then.
   void prepare() {
     if (planned_) return;
+    owners_before owners(parameters_, owners_chosen_);
     layout_of_steps next;
     if constexpr (std::same_as<Engine, single_process>) {
       lay_out(next);
     } else {
       act_together(backend_, engine_, [&] { lay_out(next); });
-      if (ranks_ > 1) agree_on(next.sharded);
+      if (ranks_ > 1) agree_on(next);
     }
+    owners.keep_chosen();
     programs_ = {};
     requested_.forget();
     plan_ = std::move(next.here);
@@ -78,12 +83,10 @@ class optimizer : public registry<Backend> {
     try {
       require_change_buffers(parameters_);
     } catch (...) {
-      mine = std::current_exception();
+      if (ranks_ == 1) throw;
+      mine = std::current_exception();  // the others have to know first
     }
-    const int refuses = verdicts_.first_to_refuse(backend_, engine_, mine != nullptr);
-    if (mine) std::rethrow_exception(mine);
-    if (refuses >= 0) fail(error_code::gradient, "rank ", refuses, " can't write changes, as it says there");
-    move(write_form::change);
+    move(write_form::change, mine);
   }
 
   // What the last step did. No parameters before the first step, after one that threw, and where since then a group or
@@ -93,8 +96,8 @@ class optimizer : public registry<Backend> {
   step_report report() {
     if (!stepped_ || !planned_) return {};
     plan_values<Backend> values(backend_, plan_);
+    verdicts_.read(backend_, engine_);
     values.read(backend_);
-    verdicts_.read(backend_);
     return report_of(values);
   }
 
@@ -105,7 +108,7 @@ class optimizer : public registry<Backend> {
     requested_.forget();
     if (!stepped_ || !planned_) return;
     requested_.request(backend_, plan_);
-    if (ranks_ > 1) verdicts_.read(backend_);
+    verdicts_.read(backend_, engine_);
   }
   std::optional<step_report> requested_report() {
     if (!planned_) requested_.forget();
@@ -153,31 +156,31 @@ class optimizer : public registry<Backend> {
     std::vector<std::uint8_t> progress;
     std::vector<double> flags;
     rank_verdicts<Backend> verdicts;
+    typename Backend::memory greetings;  // a byte to and from each rank
   };
   void lay_out(layout_of_steps& next) {
     choose_owners();
     next.here = plan<Backend>(backend_, groups_, parameters_,
                               {options_.workspace_limit, diagnostics_, options_.seed, rank_, ranks_, wire()});
     if constexpr (!std::same_as<Engine, single_process>) {
-      std::vector<plan_field> agreed;
-      for (auto& [name, text] : describe(*this, options_)) agreed.push_back({name, text});
       if (ranks_ > 1)
         next.sharded = sharded_plan<Backend, Engine>(backend_, engine_, next.here, groups_, parameters_,
-                                                     std::move(agreed), options_.seed);
+                                                     plan_fields(describe(*this, options_)), options_);
+      next.greetings = backend_.allocate(2 * static_cast<std::size_t>(ranks_));
     }
     next.progress.resize(next.here.runs.size() + next.sharded.buckets.size());
     next.flags.resize(parameters_.size());
     next.verdicts = rank_verdicts<Backend>(backend_, next.here);
   }
-  void agree_on(const sharded_plan<Backend, Engine>& sharded) {
-    require_agreement(sharded.shards.fields(), rank_, ranks_,
-                      [&](void* all, std::size_t bytes) { all_gather_from_host(backend_, engine_, all, bytes); });
-    const auto memory = backend_.allocate(2 * static_cast<std::size_t>(ranks_));
-    const std::vector<exchange> exchanges = sharded.exchanges();
-    open_connections(engine_, std::span<const exchange>(exchanges), memory.data(), memory.data() + ranks_);
+  void agree_on(const layout_of_steps& next) {
+    require_same(backend_, engine_, next.sharded.shards.fields(), "plan");
+    const std::vector<exchange> exchanges = next.sharded.exchanges();
+    std::byte* const bytes = next.greetings.data();
+    open_connections(engine_, std::span<const exchange>(exchanges), bytes, bytes + ranks_);
   }
 
-  void move(write_form form) {
+  // refusal: why this rank can't make the step; null where it can.
+  void move(write_form form, const std::exception_ptr& refusal = nullptr) {
     require_ready();
     prepare();
     const bool propagate = options_.non_finite == non_finite_policy::propagate;
@@ -195,7 +198,8 @@ class optimizer : public registry<Backend> {
     const auto move_all = [&](Backend& b) {
       b.count(plan_.parameter_counter, plan_.parameter_ok);
       const std::span<std::uint8_t> progress(progress_);
-      travelling.move(b, progress.subspan(plan_.runs.size()), [&] { here.move(b, progress.first(plan_.runs.size())); });
+      travelling.move(b, progress.subspan(plan_.runs.size()),
+                      [&](hook between) { here.move(b, progress.first(plan_.runs.size()), between); });
     };
     if constexpr (has_capture<Backend>) {
       auto& program = programs_.of(form);
@@ -205,15 +209,15 @@ class optimizer : public registry<Backend> {
     bool go = true;
     try {
       backend_.write(plan_.slots_memory.data(), plan_.staged.data(), plan_.staged.size() * sizeof(double));
-      verdicts_.stage(backend_, plan_, parameters_);
+      verdicts_.stage(backend_, parameters_, settings.zero_missing, {here.digest_of_numbers(), refusal ? 1u : 0u});
       travelling.stage(backend_, parameters_);
       if constexpr (has_capture<Backend>) {
         std::fill(progress_.begin(), progress_.end(), std::uint8_t{1});  // a replay does not say how far it came
         backend_.replay(*programs_.of(form));
       } else {
         decide_alike(backend_);
-        if (ranks_ > 1) verdicts_.read(backend_);
-        go = !(raise && !all_finite()) && ranks_agree();
+        verdicts_.read(backend_, engine_);
+        go = !(raise && !all_finite()) && verdicts_.let_step();
         if (go) move_all(backend_);
       }
     } catch (const error& e) {
@@ -224,14 +228,15 @@ class optimizer : public registry<Backend> {
       poison("an exception that is no std::exception");
     }
     ++steps_;
-    if (!go) refuse_step();
+    if (refusal) std::rethrow_exception(refusal);
+    if (!go) refuse_step(form);
     stepped_ = true;
   }
 
   // Reads the flags; true where none that would move is held back by its gradient.
   bool all_finite() {
     if (!parameters_.empty()) backend_.read(flags_.data(), plan_.parameter_ok[0], flags_.size() * sizeof(double));
-    backend_.sync();
+    wait_for(backend_, engine_);
     for (std::size_t i = 0; i < parameters_.size(); ++i)
       if (is_held_back(i)) return false;
     return true;
@@ -247,24 +252,23 @@ class optimizer : public registry<Backend> {
     return names;
   }
 
-  bool ranks_agree() const {
-    for (std::size_t i = 0; ranks_ > 1 && i < parameters_.size(); ++i)
-      if (verdicts_.of(i) == verdict::differ) return false;
-    return true;
-  }
   // The same error on every rank; nothing was written.
-  [[noreturn]] void refuse_step() const {
-    for (std::size_t i = 0; ranks_ > 1 && i < parameters_.size(); ++i)
-      if (verdicts_.of(i) == verdict::differ)
-        fail(error_code::gradient, "parameter '", parameters_[i].name, "': expected the same on every rank, but ",
-             verdicts_.text_of(i));
+  [[noreturn]] void refuse_step(write_form form) {
+    if (const int rank = verdicts_.first_to_refuse(); rank >= 0)
+      fail(error_code::gradient, "rank ", rank, " can't write changes, as it says there");
+    if (!verdicts_.have_the_same_numbers())
+      require_same(backend_, engine_, plan_fields(describe_step(form, groups_, gradient_scale_)), "numbers");
+    if (const int i = verdicts_.first_that_differs(); i >= 0)
+      fail(error_code::gradient, "parameter '", parameters_[static_cast<std::size_t>(i)].name,
+           "': expected the same on every rank, but ", verdicts_.text_of(static_cast<std::size_t>(i)));
     raise_if_any(names_held_back());
     fail(error_code::non_finite, "a step was refused for a reason that is gone");
   }
 
   // Refuses all calls from now on, also where there is no memory left to say why.
   [[noreturn]] void poison(const char* cause, error_code code = error_code::backend) {
-    if constexpr (has_abort<Engine>) engine_.abort();  // nothing moves into stages any more that may go away
+    if constexpr (has_abort<Engine>)
+      if (!engine_.abort()) sharded_.keep_stages();
     poisoned_ = true;
     poison_.clear();
     poison_ = poison_message(cause, plan_, sharded_, parameters_, progress_);
@@ -274,7 +278,8 @@ class optimizer : public registry<Backend> {
   using registry<Backend>::backend_, registry<Backend>::groups_, registry<Backend>::parameters_;
   using registry<Backend>::planned_, registry<Backend>::poisoned_, registry<Backend>::poison_;
   using registry<Backend>::gradient_scale_, registry<Backend>::group_of, registry<Backend>::require_ready;
-  using registry<Backend>::rank_, registry<Backend>::ranks_, registry<Backend>::choose_owners;
+  using registry<Backend>::rank_, registry<Backend>::ranks_, registry<Backend>::choose_owners,
+      registry<Backend>::owners_chosen_;
 
   Engine engine_;
   optimizer_options options_;

@@ -40,12 +40,13 @@ inline std::vector<named_layout> layouts(index_t m, index_t n) {
           {"replicated", [](int) { return layout::replicated(); }}};
 }
 
-// Of one rule: every layout, on shapes that are wide, tall, square, a line, and a batch.
-inline std::vector<spread_parameter> all_layouts(const named_rule& rule) {
-  constexpr index_t shapes[][2] = {{17, 29}, {29, 17}, {16, 16}, {1, 8}, {8, 1}};
+// Of one rule: every layout, on shapes that are wide, tall, square, a line, and a batch; or on the first of them only.
+inline constexpr std::size_t all_shapes = 5;
+inline std::vector<spread_parameter> all_layouts(const named_rule& rule, std::size_t shapes_used = all_shapes) {
+  constexpr std::array<std::array<index_t, 2>, all_shapes> shapes = {{{17, 29}, {29, 17}, {16, 16}, {1, 8}, {8, 1}}};
   std::vector<spread_parameter> all;
   std::size_t i = 0;
-  for (const auto& [m, n] : shapes)
+  for (const auto& [m, n] : std::span(shapes).first(shapes_used))
     for (const named_layout& l : layouts(m, n)) {
       const index_t batch = ++i % 5 == 0 ? 2 : 1;
       all.push_back({l.name + " " + std::to_string(m) + " x " + std::to_string(n), rule.options, m, n, batch, l.of});

@@ -3,6 +3,7 @@
 #include <optional>
 #include <set>
 
+#include "normuon/shards/sharded_ref.hpp"
 #include "support/refusal.hpp"
 #include "support/shard_cases.hpp"
 
@@ -164,6 +165,22 @@ TEST_CASE("a layout that is not all of the matrix once is refused with what was 
   refused(layout::grid(1 << 16, 1 << 16), 6, "expected a grid of 6 ranks, got 65536 x 65536");
   refused(layout::owned(4), 4, "expected an owner of 0 to 3, got 4");
   refused(layout::owned(-1), 4, "expected an owner of 0 to 3, got -1");
+}
+
+TEST_CASE("the part of a rank that is not there, or of a matrix that can't be, is refused") {
+  std::vector<float> memory(24);
+  const auto refused = [](auto&& act, error_code code, const std::string& what) {
+    const refusal r = refusal_of(act);
+    CHECK(r.is(code, what));
+  };
+  const layout offsets = layout::rows({0, 4, 8});
+  for (const int rank : {-1, 2, 5}) {
+    const std::string what = "expected a rank of at least 0 and below the number of ranks, got " + std::to_string(rank);
+    refused([&] { shard(memory.data(), 8, 3, offsets, rank, 2); }, error_code::option, what);
+    refused([&] { shard(row_major(memory.data(), 8, 3), offsets, rank, 2); }, error_code::option, what);
+  }
+  refused([&] { shard(memory.data(), -8, 3, layout::rows(), 0, 2); }, error_code::parameter, "got -8 x 3");
+  refused([&] { shard(row_major(memory.data(), 8, -3), layout::cols(), 0, 2); }, error_code::parameter, "got 8 x -3");
 }
 
 TEST_CASE("layouts that differ are told apart by their text, and equal ones are equal") {

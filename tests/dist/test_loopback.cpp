@@ -135,6 +135,17 @@ TEST_CASE("a rank that stops, leaves or fails is missed by those who wait for it
   CHECK(message_of(result, 3) == "");
 }
 
+TEST_CASE("an engine that is aborted says first why it had failed before") {
+  run_loopback(2, {.deadline = std::chrono::milliseconds(100)}, [](loopback engine) {
+    if (engine.rank() == 1) return;
+    std::byte all[2];
+    CHECK_THROWS_AS(engine.all_gather_small(all, 1), error);
+    CHECK(engine.abort());
+    CHECK_THROWS_WITH_AS(engine.all_gather_small(all, 1),
+                         "rank 0: the engine has failed: waited 100000 us for the gather's piece of rank 1", error);
+  }).rethrow_first();
+}
+
 TEST_CASE("who writes into a leg that is under way is named") {
   const loopback_result result = run_loopback(2, {}, [](loopback engine) {
     exchange e;

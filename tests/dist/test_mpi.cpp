@@ -36,17 +36,7 @@ struct one_leg {
   std::vector<std::byte> bytes;
 };
 
-// Never given back: some laws leave messages half on their way, and MPI, which the next ones call, may still move them.
-class kept_stage {
- public:
-  explicit kept_stage(const std::vector<std::byte>& bytes) : bytes_(*new std::vector<std::byte>(bytes)) {}
-  void* data() { return bytes_.data(); }
-  void write(const std::vector<std::byte>& bytes) { std::copy(bytes.begin(), bytes.end(), bytes_.begin()); }
-  std::vector<std::byte> read() const { return bytes_; }
-
- private:
-  std::vector<std::byte>& bytes_;
-};
+void ignore(MPI_Comm*, int*, ...) {}
 
 void wait_for_all() { MPI_Barrier(MPI_COMM_WORLD); }
 
@@ -63,14 +53,14 @@ std::string message_of(auto&& verb) {
 }  // namespace
 
 TEST_CASE("the engine over MPI keeps the laws") {
-  testing::check_engine<kept_stage>([](auto law) {
+  testing::check_engine([](auto law) {
     law(mpi_engine(MPI_COMM_WORLD));
     wait_for_all();  // so that nobody waits for the next engine of one who still waits for this one's deadline
   });
 }
 
 TEST_CASE("the engine over MPI keeps the laws where it cuts legs") {
-  testing::check_engine<kept_stage>([](auto law) {
+  testing::check_engine([](auto law) {
     law(mpi_engine(MPI_COMM_WORLD, {.piece_bytes = 16384}));
     wait_for_all();
   });
@@ -138,6 +128,49 @@ TEST_CASE("a deadline names who is waited for, and what is said later names it a
     CHECK(message_of([&] { engine.all_gather_small(l.bytes.data(), 1); }) ==
           "rank 1: the engine has failed: waited 200 ms for rank 0");
   }
+  wait_for_all();
+}
+
+TEST_CASE("an engine that is aborted says first why it had failed before") {
+  mpi_engine engine(MPI_COMM_WORLD);
+  engine.set_deadline(std::chrono::milliseconds(200));
+  if (engine.size() == 1) return;
+  one_leg l(engine, 10, 10);
+  if (engine.rank() == 1) {
+    CHECK(message_of([&] { engine.all_gather_small(l.bytes.data(), 1); }) ==
+          "rank 1: waited 200 ms in MPI_Iallgather for other ranks");
+    engine.abort();
+    CHECK(message_of([&] { engine.all_gather_small(l.bytes.data(), 1); }) ==
+          "rank 1: the engine has failed: waited 200 ms in MPI_Iallgather for other ranks");
+  }
+  wait_for_all();
+}
+
+TEST_CASE("while an engine is made the caller's communicator returns errors, and has its own handler afterwards") {
+  MPI_Comm own = MPI_COMM_NULL;
+  MPI_Comm_dup(MPI_COMM_WORLD, &own);
+  MPI_Errhandler mine = MPI_ERRHANDLER_NULL, after = MPI_ERRHANDLER_NULL;
+  MPI_Comm_create_errhandler(ignore, &mine);
+  MPI_Comm_set_errhandler(own, mine);
+  { const mpi_engine engine(own); }
+  MPI_Comm_get_errhandler(own, &after);
+  CHECK(after == mine);
+  CHECK(message_of([] { mpi_engine(MPI_COMM_NULL); }) == "expected a communicator, got MPI_COMM_NULL");
+  MPI_Errhandler_free(&after);
+  MPI_Errhandler_free(&mine);
+  MPI_Comm_free(&own);
+}
+
+TEST_CASE("a rank that makes an engine alone says how long it waited for the others") {
+  MPI_Comm own = MPI_COMM_NULL;
+  MPI_Comm_dup(MPI_COMM_WORLD, &own);
+  int rank = 0, size = 1;
+  MPI_Comm_rank(own, &rank);
+  MPI_Comm_size(own, &size);
+  if (size == 1) return;
+  if (rank == 1)
+    CHECK(message_of([&] { mpi_engine(own, {.deadline = std::chrono::milliseconds(200)}); }) ==
+          "rank 1: waited 200 ms in MPI_Comm_idup for other ranks");
   wait_for_all();
 }
 

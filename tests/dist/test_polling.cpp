@@ -64,6 +64,38 @@ TEST_CASE("the engine is asked for progress after every step of an iteration") {
   CHECK(a.times.load() == steps_of_iterations);
 }
 
+TEST_CASE("the engine is asked for progress while a rank computes what it alone holds, by whatever rule") {
+  const auto asked_with = [](const std::vector<spread_parameter>& at_home) {
+    asked_engine::asked a;
+    run_loopback(2, {}, [&](loopback engine) {
+      std::vector<spread_parameter> parameters = two_buckets();
+      parameters.insert(parameters.end(), at_home.begin(), at_home.end());
+      spread_trainer<eigen_backend, asked_engine, float> trainer(parameters, asked_engine(std::move(engine), a), {},
+                                                                 eigen_backend({.threads = 1}));
+      trainer.step(0);
+    }).rethrow_first();
+    return a.times.load();
+  };
+  const auto first_alone = [](int) { return layout::owned(0); };
+  // The first U is under way: before each run, and after each step of its iteration.
+  const spread_parameter matrix{"matrix", muon_options::jordan(), 8, 8, 1, first_alone};
+  CHECK(asked_with({matrix}) == steps_of_iterations + 1 + 5);
+  const spread_parameter elements{"elements", adamw_options{}, 8, 8, 1, first_alone};
+  CHECK(asked_with({elements}) == steps_of_iterations + 1);
+  CHECK(asked_with({matrix, elements}) == steps_of_iterations + 2 + 5);
+}
+
+TEST_CASE("an engine of which nothing is under way is not asked while a rank computes what it alone holds") {
+  asked_engine::asked a;
+  run_loopback(2, {}, [&](loopback engine) {
+    spread_trainer<eigen_backend, asked_engine, float> trainer(
+        {{"matrix", muon_options::jordan(), 8, 8, 1, [](int) { return layout::owned(0); }}},
+        asked_engine(std::move(engine), a), {}, eigen_backend({.threads = 1}));
+    trainer.step(0);
+  }).rethrow_first();
+  CHECK(a.times.load() == 0);
+}
+
 TEST_CASE("the engine is asked for progress by the thread that makes the step alone, however many compute") {
   asked_engine::asked a;
   run_loopback(2, {}, [&](loopback engine) {

@@ -17,6 +17,7 @@ TEST_CASE("thirty steps on 1 to 64 ranks have the bits of one process") {
   for (int P = 1; P <= 64; ++P) ranks.push_back(P);
   check_same_on(ranks, small_model(), {.steps = 30});
   check_same_on({13, 64}, all_layouts({"paper", normuon_options::paper()}), {.steps = 30});
+  check_same_on(ranks, all_layouts({"paper", normuon_options::paper()}, 1), {.steps = 2});
 }
 
 TEST_CASE("bits depend neither on threads nor on who moves first or how long legs take") {
@@ -40,6 +41,73 @@ TEST_CASE("with a narrow wire every number of ranks has the bits of one process 
   for (const named_rule& rule : all_rules()) check_same_on({3}, all_layouts(rule), narrow);
   check_same_on<double>({3}, parameters, {.optimizer = {.wire = element_type::float32}});
   CHECK(trained_alone<float>(parameters, narrow, one_step) != trained_alone<float>(parameters, {}, one_step));
+}
+
+TEST_CASE(
+    "through stages that have no room for replicated matrices these travel in slices, with the bits of one process") {
+  std::vector<spread_parameter> parameters = all_layouts({"nanogpt", normuon_options::nanogpt()}, 2);
+  for (index_t k = 0; k < 9; ++k)
+    parameters.push_back({"replica " + std::to_string(k), normuon_options::paper(), 5 + 3 * k, 7, k % 4 == 0 ? 2 : 1});
+  for (const std::size_t limit : {std::size_t{1}, std::size_t{40'000}}) {
+    check_same_on({2, 3, 5}, parameters, {.optimizer = {.staging_limit = limit}});
+    check_same_on<bfloat16>({3}, parameters, {.optimizer = {.staging_limit = limit}});
+    const auto hold_back = [](auto& trainer, int step) {
+      trainer.make_gradients(step);
+      for (std::size_t i = 0; step == 1 && i < trainer.parts.size(); ++i)
+        if (trainer.parameters[i].how(2).is_replicated())
+          trainer.parts[i].gradient.back() = std::numeric_limits<float>::max();
+      trainer.opt.step_changes();
+      for (auto& part : trainer.parts)
+        for (std::size_t k = 0; k < part.weight.size(); ++k) part.weight[k] += part.change[k];
+    };
+    check_same_on({3}, parameters, {.optimizer = {.staging_limit = limit}}, hold_back);
+  }
+  std::size_t slices = 0;
+  run_loopback(3, {}, [&](loopback engine) {
+    spread_trainer<eigen_backend, loopback, float> trainer(parameters, std::move(engine), {.staging_limit = 1},
+                                                           eigen_backend({.threads = 1}));
+    trainer.step(0);
+    for (const bucket_plan& b : trainer.opt.shards().buckets()) slices += b.slice != 0;
+  }).rethrow_first();
+  CHECK(slices > 0);
+}
+
+TEST_CASE("a fused QKV of which each rank has consecutive rows has the bits of one process") {
+  constexpr index_t n = 10, m = 12, lines = 3 * n;
+  const spread_parameter fused{"qkv", normuon_options::paper(), lines, m};
+  // Rows `first` to `first` + held - 1 of it, in memory of their own: what is of Q, K or V there.
+  const auto trained = [&](auto& opt, index_t first, index_t held, auto&& part_of) {
+    std::vector<float> w = first_weight<float>(fused), g;
+    w = {w.begin() + first * m, w.begin() + (first + held) * m};
+    g.resize(w.size());
+    const group_id group = opt.add_group(normuon_options::paper());
+    for (index_t k = 0; k < 3; ++k) opt.add_parameter(group, "qkv" + std::to_string(k), part_of(w, k), part_of(g, k));
+    for (int step = 0; step < 3; ++step) {
+      const std::vector<float> whole = gradient_of<float>(fused, step);
+      std::copy_n(whole.begin() + first * m, g.size(), g.begin());
+      opt.step();
+    }
+    return w;
+  };
+  optimizer<eigen_backend> alone;
+  const std::vector<float> expected = trained(alone, 0, lines, [&](std::vector<float>& whole, index_t k) {
+    return row_major(whole.data(), lines, m).row_block(k * n, n);
+  });
+  for (const int P : {2, 3, 4, 7})
+    run_loopback(P, {}, [&](loopback engine) {
+      const int rank = engine.rank();
+      const index_t chunk = (lines + P - 1) / P;
+      const auto begin_of = [&](int r) { return std::min<index_t>(lines, r * chunk); };
+      optimizer<eigen_backend, loopback> opt(eigen_backend({.threads = 1}), {}, std::move(engine));
+      const index_t first = begin_of(rank), held = begin_of(rank + 1) - first;
+      const std::vector<float> w = trained(opt, first, held, [&](std::vector<float>& mine, index_t k) {
+        std::vector<index_t> offsets;
+        for (int r = 0; r <= P; ++r) offsets.push_back(std::clamp<index_t>(begin_of(r) - k * n, 0, n));
+        const index_t row = std::clamp<index_t>(k * n - first, 0, held);
+        return shard(mine.data() + row * m, n, m, layout::rows(offsets), rank, P);
+      });
+      CHECK(same_bits(w, std::vector<float>(expected.begin() + first * m, expected.begin() + (first + held) * m)));
+    }).rethrow_first();
 }
 
 TEST_CASE("weights of 16 bits have the bits of one process, however they are rounded") {
@@ -167,30 +235,6 @@ TEST_CASE("parameters may be frozen, added and removed on the way, and owners ke
     trainer.step(step);
   };
   check_same_on({2, 3, 5}, small_model(), {.steps = 5}, change);
-}
-
-TEST_CASE("a replica without a gradient on one rank, or frozen on one, is refused by all before anything is written") {
-  for (const bool freezes : {false, true}) {
-    const auto differ = [&](auto& trainer, int step) {
-      trainer.make_gradients(step);
-      if (step != 1 || trainer.opt.engine().size() == 1) return step == 1 ? void() : trainer.opt.step();
-      const bool odd = trainer.opt.engine().rank() == 1;
-      for (const std::string& name : {std::string("replicated"), std::string("adamw replica")}) {
-        if (odd && freezes) trainer.opt.freeze(name);
-        if (odd && !freezes) trainer.opt.unbind_gradient(name);
-      }
-      const refusal r = refusal_of([&] { trainer.opt.step(); });
-      CHECK(r.is(error_code::gradient, "'replicated'", "rank 0 moves it and rank 1",
-                 freezes ? "has frozen it" : "has no gradient"));
-      for (std::size_t i = 0; i < trainer.parameters.size(); ++i) {
-        if (odd) trainer.opt.unfreeze(trainer.parameters[i].name);
-        trainer.bind_gradient(i);
-      }
-    };
-    std::vector<spread_parameter> parameters = small_model();
-    parameters.push_back({"adamw replica", adamw_options{}, 3, 3, 1, [](int) { return layout::replicated(); }});
-    check_same_on({2, 3}, parameters, {}, differ);
-  }
 }
 
 TEST_CASE("a gradient, weight or change that is cut otherwise than its parameter is refused, whatever its sizes") {

@@ -2,8 +2,8 @@
 #include <doctest/doctest.h>
 
 #include "normuon/backends/eigen.hpp"
+#include "normuon/optimizer/together.hpp"
 #include "normuon/shards/loopback.hpp"
-#include "normuon/shards/together.hpp"
 #include "support/refusal.hpp"
 
 using namespace normuon;

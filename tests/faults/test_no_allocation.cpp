@@ -19,6 +19,8 @@ namespace {
 std::atomic<long> allocations = 0;       // of every kind, on every thread: glibc's operator new calls these too
 thread_local long allocations_here = 0;  // on this thread
 std::atomic<long> fails_after = -1;      // operator new refuses the one after so many; -1: none
+std::atomic<const void*> watched = nullptr;
+std::atomic<bool> watched_is_gone = false;
 
 void* counted(std::size_t bytes, std::size_t alignment) {
   if (fails_after == 0) {
@@ -41,7 +43,10 @@ void* counted(std::size_t bytes, std::size_t alignment) {
 }
 [[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
 [[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::align_val_t) noexcept {
+  if (p && p == watched) watched_is_gone = true;
+  std::free(p);
+}
 [[gnu::noinline]] void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
 
 extern "C" void* malloc(std::size_t bytes) {
@@ -246,6 +251,41 @@ TEST_CASE("a backend that can't be made leaves no thread behind") {
         fails_after = -1;
       }
     }
+}
+
+namespace {
+
+// Says how much of what is under way it could give up; `watched` is what rank 0 receives into.
+class aborted_engine : public loopback {
+ public:
+  aborted_engine(loopback engine, bool gives_up) : loopback(std::move(engine)), gives_up_(gives_up) {}
+  request prepare(const exchange& e, const void* send, void* receive) {
+    if (rank() == 0 && !e.receive.empty()) watched = receive;
+    return loopback::prepare(e, send, receive);
+  }
+  bool abort() { return loopback::abort() && gives_up_; }
+
+ private:
+  bool gives_up_;
+};
+
+}  // namespace
+
+TEST_CASE("stages outlive an optimizer whose engine could not give up what was on its way, and else they do not") {
+  for (const bool gives_up : {true, false}) {
+    watched = nullptr;
+    watched_is_gone = false;
+    run_loopback(2, {.faults = {{loopback_fault_kind::drop, 1, 0, 5}}}, [&](loopback engine) {
+      const int rank = engine.rank();
+      spread_trainer<eigen_backend, aborted_engine, float> trainer(
+          small_model(), aborted_engine(std::move(engine), gives_up), {}, eigen_backend({.threads = 1}));
+      CHECK(refusal_of([&] {
+              for (int step = 0; step < 10; ++step) trainer.step(step);
+            }).is(error_code::engine, ""));
+      if (rank == 0) CHECK(!watched_is_gone);
+    });
+    CHECK(watched_is_gone == gives_up);
+  }
 }
 
 TEST_CASE("exchanges in one process that repeat allocate nothing") {

@@ -32,6 +32,13 @@ class cover {
   std::vector<int> times_;
 };
 
+// A slice that follows the last one of its rectangle is part of it.
+inline void add_rows(std::vector<rectangle>& list, const rectangle& r) {
+  if (!list.empty() && list.back().row + list.back().rows == r.row && list.back().cols == r.cols)
+    list.back().rows += r.rows;
+  else list.push_back(r);
+}
+
 inline std::vector<rectangle> areas(const rectangle_list& list) { return {list.begin(), list.end()}; }
 
 // The packets of one side of one direction: in order within the stage, piece after piece behind the header, each piece
@@ -90,8 +97,9 @@ inline void check_matrix(const std::vector<shard_plan>& plans, std::size_t i) {
     for (const bucket_plan& b : p.buckets()) {
       const bool mine = p.rank() == owner;
       const auto in_bucket = std::count(b.matrices.begin(), b.matrices.end(), i);
-      if (mine) buckets += static_cast<std::size_t>(in_bucket);
-      require(std::count(b.owned.begin(), b.owned.end(), i) == (mine ? in_bucket : 0), "what is owned in a bucket");
+      const auto made = mine && b.slice == 0 ? in_bucket : 0;
+      buckets += static_cast<std::size_t>(made);
+      require(std::count(b.owned.begin(), b.owned.end(), i) == made, "what is owned in a bucket");
       const auto each = [&](const std::vector<packet>& packets, auto&& f) {
         for (const packet& k : packets)
           for (const piece& q : k.pieces)
@@ -110,8 +118,10 @@ inline void check_matrix(const std::vector<shard_plan>& plans, std::size_t i) {
         }
       each(b.scatter.received, [&](const packet& k, const piece& q) {
         require(k.peer == owner, "D comes from the owner");
-        require(q.area == p.held(i)[q.part], "D comes as the holder's rectangles");
-        D[static_cast<std::size_t>(p.rank())].push_back(q.area);
+        require(b.replicated || q.area == p.held(i)[q.part], "D comes as the holder's rectangles");
+        std::vector<rectangle>& areas_here = D[static_cast<std::size_t>(p.rank())];
+        if (b.replicated) add_rows(areas_here, q.area);
+        else areas_here.push_back(q.area);
         payload += bytes(q);
       });
     }

@@ -12,11 +12,19 @@
 #include "normuon/optimizer/registry.hpp"
 #include "normuon/rules/names.hpp"
 #include "normuon/shards/digest.hpp"
+#include "normuon/shards/plan/fields.hpp"
 
 namespace normuon {
 
 // Words in an order in which they are read and compared.
 using described_fields = std::vector<std::pair<std::string, std::string>>;
+
+// The same for ranks to compare.
+inline std::vector<plan_field> plan_fields(const described_fields& fields) {
+  std::vector<plan_field> all;
+  for (const auto& [name, text] : fields) all.push_back({name, text});
+  return all;
+}
 
 // The shortest decimal number that is read as x.
 inline std::string text_of(double x) {
@@ -83,6 +91,8 @@ inline std::string preset_of(const group_options& options) {
   return "none";
 }
 
+inline std::string group_key(std::size_t i) { return "group." + std::to_string(i) + "."; }
+
 inline described_fields numbers_of(const group_numbers& n) {
   return {{"learning_rate", text_of(n.learning_rate)},
           {"momentum", text_of(n.momentum)},
@@ -90,9 +100,16 @@ inline described_fields numbers_of(const group_numbers& n) {
           {"weight_decay", text_of(n.weight_decay)}};
 }
 
-inline constexpr const char* kernel_path_field = "kernel_path";
+// All that may be another for each step, but the same on all ranks.
+inline described_fields describe_step(write_form written, const std::vector<group>& groups, double gradient_scale) {
+  described_fields all{{"call", written == write_form::weight ? "step" : "step_changes"}};
+  for (std::size_t i = 0; i < groups.size(); ++i)
+    for (auto& [field, text] : numbers_of(groups[i].numbers())) all.push_back({group_key(i) + field, text});
+  all.push_back({"gradient_scale", text_of(gradient_scale)});
+  return all;
+}
 
-inline std::string group_key(std::size_t i) { return "group." + std::to_string(i) + "."; }
+inline constexpr const char* kernel_path_field = "kernel_path";
 
 // A group as it was given.
 template <tensor_backend B>

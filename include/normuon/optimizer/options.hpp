@@ -28,7 +28,8 @@ struct optimizer_options {
   non_finite_policy non_finite = non_finite_policy::skip;
   missing_gradient_policy missing_gradient = missing_gradient_policy::skip;
   std::size_t workspace_limit = 0;  // bytes of workspace a run of several matrices may need; 0: as the backend likes
-  std::uint64_t seed = 0;           // of weight_rounding::stochastic, with the parameter's name, step and element
+  std::size_t staging_limit = std::size_t{1} << 30;  // bytes of a rank's stages; see shard_options
+  std::uint64_t seed = 0;  // of weight_rounding::stochastic, with the parameter's name, step and element
   // The type in which U and D of matrix rules travel between ranks, state's where there is none. Where it is narrower,
   // they are rounded to it also where nothing travels, so that results don't depend on the number of ranks.
   std::optional<element_type> wire = {};

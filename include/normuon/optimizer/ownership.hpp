@@ -37,6 +37,39 @@ void choose_owners(const std::vector<group>& groups, std::vector<parameter<B>>& 
   }
 }
 
+// Restores who owned what when it was made, and whether that was all, unless it is told to keep what was chosen since:
+// an act that fails, or was done for what goes away, leaves no owners behind.
+template <tensor_backend B>
+class owners_before {
+ public:
+  owners_before(std::vector<parameter<B>>& parameters, bool& chosen)
+      : parameters_(parameters), chosen_(chosen), were_chosen_(chosen) {
+    for (const parameter<B>& p : parameters) owners_.push_back(p.owners);
+  }
+  owners_before(const owners_before&) = delete;
+  owners_before& operator=(const owners_before&) = delete;
+  ~owners_before() {
+    for (std::size_t i = 0; i < owners_.size(); ++i) parameters_[i].owners.swap(owners_[i]);
+    chosen_ = were_chosen_;
+  }
+
+  void keep_chosen() {
+    owners_.clear();
+    were_chosen_ = chosen_;
+  }
+  // What act() returns.
+  template <class Act>
+  auto restored_after(Act&& act) && {
+    return act();
+  }
+
+ private:
+  std::vector<parameter<B>>& parameters_;
+  bool& chosen_;
+  bool were_chosen_;
+  std::vector<std::vector<int>> owners_;
+};
+
 }  // namespace normuon
 
 #endif

@@ -175,11 +175,11 @@ struct parameter {
   index_t elements_here() const { return parts.empty() ? 0 : parts.back().before + parts.back().weight.elements(); }
   // A replicated parameter is whole on every rank.
   bool is_whole_here() const { return elements_here() == elements(); }
-  // Whether U or D of a matrix rule moves between ranks: no rank alone holds all.
-  bool travels(int ranks) const { return ranks > 1 && elements() != 0 && !how.sole_holder(rows, cols, ranks); }
+  // Whether U or D of a matrix rule moves between ranks.
+  bool travels(int ranks) const { return batch != 0 && how.travels(rows, cols, ranks); }
 
-  random_stream stream(std::uint64_t seed, const parameter_part& part, index_t entry) const {
-    return {random_key(seed, name), (entry * rows + part.where.row) * cols + part.where.col, cols};
+  random_stream stream(std::uint64_t seed, const rectangle& area, index_t entry) const {
+    return {random_key(seed, name), (entry * rows + area.row) * cols + area.col, cols};
   }
 };
 

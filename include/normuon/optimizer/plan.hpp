@@ -185,7 +185,7 @@ class plan {
     M[k] = part.state_view(p.state.momentum(), batch);
     if (p.has_master) master[k] = part.state_view(p.state.master(), batch);
     W[k] = part.weight.one(batch);
-    streams[k] = p.stream(settings_.seed, part, batch);
+    streams[k] = p.stream(settings_.seed, part.where, batch);
   }
 
   // What the owner of a matrix needs for it.

@@ -51,7 +51,7 @@ class registry : public parameter_groups<Backend> {
   // it back to one added later; on several ranks owners are chosen anew, and the state may belong to another rank then.
   std::vector<named_tensor> remove_parameter(std::string_view name) {
     const std::size_t i = index_of(name);
-    std::vector<named_tensor> state = export_state(name);
+    auto state = owners_before(parameters_, owners_chosen_).restored_after([&] { return export_state(name); });
     std::map<std::string, std::size_t, std::less<>> indices;
     for (std::size_t k = 0; k < parameters_.size(); ++k)
       if (k != i) indices.emplace(parameters_[k].name, k < i ? k : k - 1);
@@ -132,11 +132,10 @@ class registry : public parameter_groups<Backend> {
     return read_state(backend_, parameters_[index_of(name)], placed_state(index_of(name)));
   }
 
-  // Replaces the state of every parameter: exactly the tensors that list_state names, in any order, checked before
-  // the first is written. Makes a poisoned optimizer ready again; weights are the user's to restore. A backend that
-  // fails while it writes leaves the optimizer poisoned.
-  // Calls `ready()` when all has been checked, which may still refuse, then `restore()`, as if it were part of what is
-  // written.
+  // Replaces the state of every parameter: exactly the tensors that list_state names, in any order, checked before the
+  // first is written. Makes a poisoned optimizer ready again; weights are the user's to restore. A backend that fails
+  // while it writes leaves the optimizer poisoned. Calls `ready()` when all has been checked, which may still refuse,
+  // then `restore()`, as if it were part of what is written.
   template <std::invocable Ready = void (*)(), std::invocable Restore = void (*)()>
   void import_state(
       const std::vector<named_tensor>& tensors, Ready ready = [] {}, Restore restore = [] {}) {

@@ -6,6 +6,7 @@
 #include <array>
 #include <numeric>
 
+#include "normuon/math/cost.hpp"
 #include "normuon/optimizer/parameter.hpp"
 #include "normuon/optimizer/sharing.hpp"
 

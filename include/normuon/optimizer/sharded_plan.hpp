@@ -3,8 +3,11 @@
 #ifndef NORMUON_OPTIMIZER_SHARDED_PLAN_HPP
 #define NORMUON_OPTIMIZER_SHARDED_PLAN_HPP
 
+#include <map>
+#include <memory>
 #include <optional>
 
+#include "normuon/optimizer/options.hpp"
 #include "normuon/optimizer/ownership.hpp"
 #include "normuon/optimizer/plan.hpp"
 #include "normuon/shards/engine.hpp"
@@ -15,8 +18,8 @@ namespace normuon {
 // The elements of `v` that `area` is of the whole.
 inline matrix_view part_of(const matrix_view& v, const rectangle& area) {
   matrix_view part = v;
-  part.data = static_cast<std::byte*>(v.data) +
-              (area.row * v.row_stride + area.col * v.col_stride) * static_cast<index_t>(size_of(v.type));
+  const index_t before = (area.row * v.row_stride + area.col * v.col_stride) * static_cast<index_t>(size_of(v.type));
+  if (v.data) part.data = static_cast<std::byte*>(v.data) + before;
   part.rows = area.rows;
   part.cols = area.cols;
   return part;
@@ -25,6 +28,7 @@ inline matrix_view part_of(const matrix_view& v, const rectangle& area) {
 // A rectangle that this rank holds of a matrix which travels.
 struct held_piece {
   std::size_t parameter = 0, part = 0;
+  rectangle area;  // of the part: all of it, or a slice
   index_t entry = 0;
   int group = 0;
   slot ok = nullptr;
@@ -62,13 +66,15 @@ class sharded_plan {
   sharded_plan() = default;
   // Adds to `p` where U and D of the matrices are that this rank owns.
   sharded_plan(B& b, Engine& engine, plan<B>& p, const std::vector<group>& groups,
-               const std::vector<parameter<B>>& parameters, std::vector<plan_field> agreed, std::uint64_t seed)
-      : shards(matrices_of(groups, parameters, p.wire()), p.rank(), p.ranks(), std::move(agreed)) {
+               const std::vector<parameter<B>>& parameters, std::vector<plan_field> agreed,
+               const optimizer_options& options)
+      : shards(matrices_of(groups, parameters, p.wire()), p.rank(), p.ranks(), std::move(agreed),
+               {.staging_limit = options.staging_limit}) {
     if (shards.buckets().empty()) return;
     list_matrices(p, parameters);
     make_memory(b, p);
     for (std::size_t i = 0; i < shards.buckets().size(); ++i)
-      buckets.push_back(make_bucket(b, engine, p, i, parameters, seed));
+      buckets.push_back(make_bucket(b, engine, p, i, parameters, options.seed));
     make_sound_slots(b);
     std::vector<run> owned;
     std::size_t most = 0;
@@ -89,13 +95,16 @@ class sharded_plan {
   std::size_t bytes() const {
     std::size_t sum = whole_.size();
     for (const workspace<B>& w : workspaces) sum += w.bytes;
-    for (const auto& pair : stages_)
+    if (!stages_) return sum;
+    for (const auto& pair : *stages_)
       for (const typename B::memory& stage : pair) sum += stage.size();
     return sum;
   }
   std::byte* stage(direction way, bool receives, std::size_t bucket) const {
-    return stages_[bucket % 2][(way == direction::scatter ? 2u : 0u) + (receives ? 1u : 0u)].data();
+    return (*stages_)[bucket % 2][(way == direction::scatter ? 2u : 0u) + (receives ? 1u : 0u)].data();
   }
+  // They are never given back from now on: an aborted engine may still move bytes.
+  void keep_stages() noexcept { stages_.get_deleter().keeps = true; }
 
   shard_plan shards;
   std::vector<workspace<B>> workspaces;  // as many as may be in use at once, each for any matrix
@@ -103,6 +112,13 @@ class sharded_plan {
   typename B::memory sound_memory;
 
  private:
+  using stage_pairs = std::array<std::array<typename B::memory, 4>, 2>;  // gather: sent, received; scatter: the same
+  struct unless_kept {
+    bool keeps = false;
+    void operator()(stage_pairs* stages) const {
+      if (!keeps) delete stages;
+    }
+  };
   struct matrix_place {
     std::size_t parameter;
     index_t entry;
@@ -121,7 +137,8 @@ class sharded_plan {
 
   void make_memory(B& b, const plan<B>& p) {
     const stage_sizes& sizes = shards.stages();
-    for (auto& pair : stages_) {
+    stages_.reset(new stage_pairs());
+    for (auto& pair : *stages_) {
       pair[0] = b.allocate(sizes.gather_send);
       pair[1] = b.allocate(sizes.gather_receive);
       pair[2] = b.allocate(sizes.scatter_send);
@@ -163,19 +180,16 @@ class sharded_plan {
       h.sound = p.sound[k];
       bucket.local.push_back(h);
     }
+    std::map<std::pair<std::size_t, std::size_t>, std::size_t> remote;  // of each matrix and part, in the list
     for (const packet& from : planned.scatter.received)
       for (const piece& at : from.pieces) {
+        remote.emplace(std::pair(at.matrix, at.part), bucket.remote.size());
         bucket.remote.push_back(held(at, p, parameters, seed));
         bucket.remote.back().D = in_stage(direction::scatter, true, at);
       }
     for (const packet& to : planned.gather.sent)
-      for (const piece& at : to.pieces) {
-        const auto is_it = [&](const held_piece& h) {
-          const matrix_place& place = places_[at.matrix];
-          return h.parameter == place.parameter && h.entry == place.entry && h.part == at.part;
-        };
-        std::find_if(bucket.remote.begin(), bucket.remote.end(), is_it)->U = in_stage(direction::gather, false, at);
-      }
+      for (const piece& at : to.pieces)
+        bucket.remote[remote.at({at.matrix, at.part})].U = in_stage(direction::gather, false, at);
     for (const packet& from : planned.gather.received)
       for (const piece& at : from.pieces)
         bucket.arrived.push_back({part_of(p.U[places_[at.matrix].k], at.area), in_stage(direction::gather, true, at)});
@@ -198,12 +212,13 @@ class sharded_plan {
     held_piece h;
     h.parameter = place.parameter;
     h.part = at.part;
+    h.area = {at.area.row - part.where.row, at.area.col - part.where.col, at.area.rows, at.area.cols};
     h.entry = place.entry;
     h.group = q.group;
     h.ok = p.parameter_ok[place.parameter];
-    h.M = part.state_view(q.state.momentum(), place.entry);
-    if (q.has_master) h.master = part.state_view(q.state.master(), place.entry);
-    h.stream = q.stream(seed, part, place.entry);
+    h.M = part_of(part.state_view(q.state.momentum(), place.entry), h.area);
+    if (q.has_master) h.master = part_of(part.state_view(q.state.master(), place.entry), h.area);
+    h.stream = q.stream(seed, at.area, place.entry);
     return h;
   }
 
@@ -217,9 +232,9 @@ class sharded_plan {
       for (held_piece& h : bucket.remote) h.sound = next++;
   }
 
-  std::vector<matrix_place> places_;                         // of the shard plan's matrices
-  std::array<std::array<typename B::memory, 4>, 2> stages_;  // gather: sent, received; scatter: the same
-  typename B::memory whole_;                                 // U, then D, of what this rank owns in a bucket
+  std::vector<matrix_place> places_;  // of the shard plan's matrices
+  std::unique_ptr<stage_pairs, unless_kept> stages_;
+  typename B::memory whole_;  // U, then D, of what this rank owns in a bucket
 
  public:
   std::vector<sharded_bucket<B, Engine>> buckets;  // the last, as requests go away before what they move

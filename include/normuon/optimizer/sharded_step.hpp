@@ -23,9 +23,9 @@ class sharded_stepper {
     for_each_piece([&](held_piece& h) {
       const parameter<B>& q = parameters[h.parameter];
       const parameter_part& part = q.parts[h.part];
-      h.W = part.weight.one(h.entry);
-      h.G = gradient_of(part, h.entry, p_.zero());
-      if (settings_.write == write_form::change) h.change = part.change.one(h.entry);
+      h.W = part_of(part.weight.one(h.entry), h.area);
+      h.G = part_of(gradient_of(part, h.entry, p_.zero()), h.area);
+      if (settings_.write == write_form::change) h.change = part_of(part.change.one(h.entry), h.area);
     });
     b.write(s_.sound_memory.data(), s_.sound_ones.data(), s_.sound_memory.size());
   }
@@ -34,14 +34,15 @@ class sharded_stepper {
     for_each_piece([&](held_piece& h) { b.all_finite({&h.ok, 1}, {&h.G, 1}, p_.numbers(h.group).gradient_scale); });
   }
 
-  // Moves what travels, and calls meanwhile(), which is work for which nothing travels, while the first U does.
+  // Moves what travels, and calls meanwhile(between), which is work for which nothing travels, while the first U does;
+  // it is to call between() now and then.
   // progress[i] of bucket i is 1 from its beginning, 2 from its end.
   template <class Meanwhile>
   void move(B& b, std::span<std::uint8_t> progress, Meanwhile&& meanwhile) {
     const polling while_computing(b, *this);
     auto& buckets = s_.buckets;
     if (!buckets.empty()) send_U(b, 0, progress);
-    meanwhile();
+    meanwhile(buckets.empty() ? hook() : poll_hook());
     for (std::size_t i = 0; i < buckets.size(); ++i) {
       if (i + 1 < buckets.size()) send_U(b, i + 1, progress);
       receive_U(b, i);
@@ -75,7 +76,7 @@ class sharded_stepper {
   void receive_U(B& b, std::size_t i) {
     auto& bucket = s_.buckets[i];
     for (held_piece& h : bucket.local) advance(b, h);
-    bucket.gather->finish(engine_);
+    finish(i, direction::gather);
     check_headers(i, direction::gather);
     for (const carried_piece& u : bucket.arrived) copy(b, p_, {&u.to, 1}, {&u.from, 1}, {});
   }
@@ -92,7 +93,7 @@ class sharded_stepper {
   }
 
   void receive_D(B& b, std::size_t i, std::span<std::uint8_t> progress) {
-    s_.buckets[i].scatter->finish(engine_);
+    finish(i, direction::scatter);
     check_headers(i, direction::scatter);
     for (held_piece& h : s_.buckets[i].remote) {
       const matrix_view first = part_of(h.D, {0, 0, 1, 1});
@@ -160,13 +161,26 @@ class sharded_stepper {
     polling& operator=(const polling&) = delete;
   };
 
+  // What goes wrong in verb(request) is said of a bucket.
+  template <class Verb>
+  void in_bucket(std::size_t i, direction way, Verb&& verb) {
+    auto& bucket = s_.buckets[i];
+    try {
+      verb(way == direction::gather ? *bucket.gather : *bucket.scatter);
+    } catch (const error& e) {
+      fail(e.code(), e.what(), ", in the ", name_of(way), " of bucket ", i);
+    }
+  }
+  void finish(std::size_t i, direction way) {
+    in_bucket(i, way, [this](auto& request) { request.finish(engine_); });
+  }
+
   // Lets the engine move what is under way. One thread alone may call it: that which made the step.
   void poll() {
     if (std::this_thread::get_id() != thread_) return;
-    for (auto& bucket : s_.buckets) {
-      bucket.gather->test(engine_);
-      bucket.scatter->test(engine_);
-    }
+    for (std::size_t i = 0; i < s_.buckets.size(); ++i)
+      for (const direction way : {direction::gather, direction::scatter})
+        in_bucket(i, way, [this](auto& request) { request.test(engine_); });
   }
 
   const traffic& traffic_of(std::size_t i, direction way) const {

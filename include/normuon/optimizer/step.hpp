@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "normuon/optimizer/plan.hpp"
+#include "normuon/shards/digest.hpp"
 
 namespace normuon {
 
@@ -128,16 +129,24 @@ class stepper {
     });
   }
 
-  // Moves what is this rank's alone. progress[i] of run i is 1 from its beginning, 2 from its end.
-  void move(B& b, std::span<std::uint8_t> progress) {
+  // Of all that may be set anew for each step, as it was staged.
+  std::uint64_t digest_of_numbers() const {
+    const std::span<const double> numbers = std::span(p_.staged).first(groups_.size() * step_numbers::count);
+    return digest_with(digest_of(std::as_bytes(numbers)), static_cast<std::uint64_t>(settings_.write));
+  }
+
+  // Moves what is this rank's alone. progress[i] of run i is 1 from its beginning, 2 from its end. between: called
+  // before every run and between steps of iterations.
+  void move(B& b, std::span<std::uint8_t> progress, hook between) {
     const auto move_run = [&, this](B& worker, int index, std::size_t i) {
       const run& a = p_.runs[i];
+      between();
       const bool moves = may_move(a);
       if (!moves && settings_.write == write_form::weight) return;
       progress[i] = 1;
       if (a.shape < 0) move_elements(worker, a);
       else if (!moves) write_no_change(worker, a);
-      else move_matrices(worker, p_.workspaces[static_cast<std::size_t>(a.workspace < 0 ? index : a.workspace)], a);
+      else move_matrices(worker, workspace_of(a, index, between), a);
       progress[i] = 2;
     };
     for (std::size_t i = 0; i < p_.shared_runs; ++i) move_run(b, 0, i);
@@ -150,6 +159,12 @@ class stepper {
   template <class T>
   static std::span<const T> of(const std::vector<T>& table, const run& a) {
     return entries_of(table, a);
+  }
+
+  workspace<B>& workspace_of(const run& a, int worker, hook between) {
+    workspace<B>& w = p_.workspaces[static_cast<std::size_t>(a.workspace < 0 ? worker : a.workspace)];
+    w.iteration.between = between;
+    return w;
   }
 
   const group& group_of(const run& a) const { return groups_[static_cast<std::size_t>(a.group)]; }

@@ -12,7 +12,6 @@ template <tensor_backend B>
 class sharded_plan<B, single_process> {
  public:
   std::size_t bytes() const { return 0; }
-  std::vector<exchange> exchanges() const { return {}; }
 
   shard_plan shards;
   std::array<sharded_bucket<B, single_process>, 0> buckets;
@@ -27,7 +26,7 @@ class sharded_stepper<B, single_process> {
   void check(B&) {}
   template <class Meanwhile>
   void move(B&, std::span<std::uint8_t>, Meanwhile&& meanwhile) {
-    meanwhile();
+    meanwhile(hook());
   }
 };
 

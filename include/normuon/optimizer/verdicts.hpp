@@ -1,16 +1,18 @@
-// What ranks say of each parameter before a step, so that all decide alike which of them move.
+// What ranks say of a step and of each parameter before it, so that all decide alike whether and which of them move.
 #ifndef NORMUON_OPTIMIZER_VERDICTS_HPP
 #define NORMUON_OPTIMIZER_VERDICTS_HPP
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 
 #include "normuon/optimizer/plan.hpp"
-#include "normuon/shards/engine.hpp"
+#include "normuon/optimizer/together.hpp"
+#include "normuon/shards/step_claim.hpp"
 
 namespace normuon {
 
-// One byte for each rank and parameter, in the backend's memory. Nothing on one rank.
+// In the backend's memory, for each rank one byte for each parameter, then its claim. Nothing on one rank.
 template <tensor_backend B>
 class rank_verdicts {
  public:
@@ -18,17 +20,17 @@ class rank_verdicts {
   rank_verdicts(B& b, const plan<B>& p) : rank_(static_cast<std::size_t>(p.rank())), count_(p.first.size()) {
     if (p.ranks() == 1) return;
     ranks_ = static_cast<std::size_t>(p.ranks());
-    memory_ = b.allocate(ranks_ * count_);
-    all_.resize(ranks_ * count_);
-    mine_.resize(count_);
-    refusals_memory_ = b.allocate(ranks_);
-    refusals_.resize(ranks_);
+    memory_ = b.allocate(ranks_ * pitch());
+    all_.resize(ranks_ * pitch());
   }
 
-  // Notes on the host what this rank says as far as the host knows: what is staged in `p`.
-  void stage(B& b, const plan<B>& p, const std::vector<parameter<B>>& parameters) {
-    for (std::size_t i = 0; i < mine_.size(); ++i) mine_[i] = known_of(parameters[i], p.staged_outcome[i]);
-    b.write(data() + rank_ * count_, mine_.data(), mine_.size());
+  // Notes what this rank says as far as the host knows. zero_missing: as in `step_settings`.
+  void stage(B& b, const std::vector<parameter<B>>& parameters, bool zero_missing, const step_claim& claim) {
+    if (ranks_ == 1) return;
+    verdict* const mine = all_.data() + rank_ * pitch();
+    for (std::size_t i = 0; i < count_; ++i) mine[i] = known_of(parameters[i], zero_missing);
+    std::memcpy(mine + count_, &claim, sizeof claim);
+    b.write(data() + rank_ * pitch(), mine, pitch());
   }
 
   // Shows the others which flags the check has cleared, and sets all flags to what ranks say together.
@@ -36,68 +38,82 @@ class rank_verdicts {
   void exchange(B& b, Engine& engine, const plan<B>& p) {
     if (ranks_ == 1) return;
     if constexpr (has_agreement<B>) {
-      b.note_verdicts(data() + rank_ * count_, p.parameter_ok);
-      engine.all_gather_small(data(), count_);
-      b.agree(p.parameter_ok, data(), static_cast<int>(ranks_));
+      b.note_verdicts(data() + rank_ * pitch(), p.parameter_ok);
+      engine.all_gather_small(data(), pitch());
+      b.agree(p.parameter_ok, data(), pitch(), static_cast<int>(ranks_));
     }
   }
 
-  // The first rank that refuses, or -1; one gather more.
+  // Copies to the host what all ranks said of the last step.
   template <shard_engine Engine>
-  int first_to_refuse(B& b, Engine& engine, bool refuses) {
-    if (ranks_ == 1) return -1;
-    refusals_[rank_] = refuses ? 1 : 0;
-    b.write(refusals_memory_.data(), refusals_.data(), ranks_);
-    engine.all_gather_small(refusals_memory_.data(), 1);
-    b.read(refusals_.data(), refusals_memory_.data(), ranks_);
-    b.sync();
-    const auto first = std::find(refusals_.begin(), refusals_.end(), std::uint8_t{1});
-    return first == refusals_.end() ? -1 : static_cast<int>(first - refusals_.begin());
+  void read(B& b, Engine& engine) {
+    if (ranks_ == 1) return;
+    b.read(all_.data(), data(), all_.size());
+    wait_for(b, engine);
   }
 
-  // Copies to the host what all ranks said of the last step.
-  void read(B& b) {
-    b.read(all_.data(), data(), all_.size());
-    b.sync();
-  }
-  // What they said of parameter i together, after `read`.
-  verdict of(std::size_t i) const {
-    verdict v = all_[i];
-    for (std::size_t r = 1; r < ranks_; ++r) v = agreed(v, all_[r * count_ + i]);
-    return v;
-  }
+  // The others are of what was read.
+  //
+  // What ranks said of parameter i together.
+  verdict of(std::size_t i) const { return agreed(all_.data() + i, pitch(), static_cast<int>(ranks_)); }
   // Corrects what this rank staged for parameter i where others have said more.
   void settle(outcome& staged, std::size_t i) const {
     if (ranks_ == 1 || staged == outcome::frozen) return;
-    staged = of(i) == verdict::moves || of(i) == verdict::held_back ? outcome::moved : outcome::absent;
+    const verdict v = of(i);
+    staged = lets_move(v) || v == verdict::held_back ? outcome::moved : outcome::absent;
   }
+  // The first parameter of which ranks say what can't be so together; -1 where there is none.
+  int first_that_differs() const {
+    for (std::size_t i = 0; ranks_ > 1 && i < count_; ++i)
+      if (of(i) == verdict::differ) return static_cast<int>(i);
+    return -1;
+  }
+  // The first rank that can't make the step, or -1.
+  int first_to_refuse() const {
+    for (std::size_t r = 0; ranks_ > 1 && r < ranks_; ++r)
+      if (claim_of(r).refuses != 0) return static_cast<int>(r);
+    return -1;
+  }
+  bool have_the_same_numbers() const {
+    for (std::size_t r = 1; r < ranks_; ++r)
+      if (claim_of(r).numbers != claim_of(0).numbers) return false;
+    return true;
+  }
+  bool let_step() const { return first_to_refuse() < 0 && have_the_same_numbers() && first_that_differs() < 0; }
 
   // For messages, where they differ: what the first rank says and the first that says otherwise.
   std::string text_of(std::size_t i) const {
     const auto said = [](verdict v) {
-      return v == verdict::frozen                ? "has frozen it"
-             : v == verdict::no_replica_gradient ? "has no gradient"
-                                                 : "moves it";
+      return v == verdict::frozen                                              ? "has frozen it"
+             : v == verdict::no_replica_gradient || v == verdict::zero_replica ? "has no gradient"
+                                                                               : "moves it";
     };
     std::size_t other = 1;
-    while (other + 1 < ranks_ && all_[other * count_ + i] == all_[i]) ++other;
+    while (other + 1 < ranks_ && all_[other * pitch() + i] == all_[i]) ++other;
     return "rank 0 " + std::string(said(all_[i])) + " and rank " + std::to_string(other) + " " +
-           said(all_[other * count_ + i]);
+           said(all_[other * pitch() + i]);
   }
 
  private:
-  static verdict known_of(const parameter<B>& p, outcome staged) {
-    if (staged == outcome::frozen) return verdict::frozen;
+  static verdict known_of(const parameter<B>& p, bool zero_missing) {
+    if (p.frozen) return verdict::frozen;
     if (p.elements_here() == 0 && p.elements() != 0) return verdict::no_part;
-    if (staged == outcome::moved) return verdict::moves;
+    if (p.has_gradient) return verdict::moves;
+    if (zero_missing) return p.how.is_replicated() ? verdict::zero_replica : verdict::moves;
     return p.how.is_replicated() ? verdict::no_replica_gradient : verdict::no_gradient;
+  }
+
+  std::size_t pitch() const { return bytes_said(count_); }  // of a rank
+  step_claim claim_of(std::size_t rank) const {
+    step_claim claim;
+    std::memcpy(&claim, all_.data() + rank * pitch() + count_, sizeof claim);
+    return claim;
   }
   verdict* data() const { return address_of<verdict>(memory_.data()); }
 
   std::size_t rank_ = 0, ranks_ = 1, count_ = 0;
-  typename B::memory memory_, refusals_memory_;
-  std::vector<std::uint8_t> refusals_;
-  std::vector<verdict> mine_, all_;
+  typename B::memory memory_;
+  std::vector<verdict> all_;
 };
 
 }  // namespace normuon

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <optional>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -59,8 +60,9 @@ concept gathers_small_pieces = requires(E& engine, void* all) { engine.all_gathe
 
 // start(exchange, send, receive): begins to move the legs, from `send` + their offsets to `receive` + theirs, and
 // returns without waiting. Until the request is complete the exchange and both buffers stay where they are, what is
-// sent is not written, and what is received is not touched. A request that goes away earlier is given up: nothing
-// touches its buffers from then on, and the engine has failed.
+// sent is not written, and what is received is not touched. A request that goes away earlier is given up, and the engine
+// has failed: nothing touches its buffers from then on, unless a library can't give up what is half on its way, which
+// abort() tells.
 template <class E>
 concept starts_exchanges =
     std::movable<typename E::request> && requires(E& engine, const exchange& e, const void* send, void* receive) {
@@ -95,10 +97,14 @@ concept has_prepare = starts_exchanges<E> && requires(E& engine, typename E::req
 template <class E>
 concept has_deadline = requires(E& engine) { engine.set_deadline(std::chrono::milliseconds{}); };
 
-// has_abort: abort() gives up all that is under way on this rank without waiting for peers: buffers are free to go, and
-// every verb throws from then on. Peers notice by their deadline, or earlier.
+// has_abort: abort() gives up all that is under way on this rank without waiting for peers, and every verb throws from
+// then on, with an earlier cause where there was one. True where buffers are free to go; false where something could not
+// be given up, so that all buffers of requests that were ever under way have to stay where they are for good. Peers
+// notice by their deadline, or earlier.
 template <class E>
-concept has_abort = requires(E& engine) { engine.abort(); };
+concept has_abort = requires(E& engine) {
+  { engine.abort() } -> std::same_as<bool>;
+};
 
 // has_stream: buffers are a device's, and verbs are ordered on stream() as a backend's operations are. start() moves
 // what earlier work on the stream wrote; finish() and all_gather_small() let later work on the stream wait, not the
@@ -169,6 +175,15 @@ template <shard_engine E>
 void open_connections(E& engine, std::span<const exchange> exchanges) {
   std::vector<std::byte> send(static_cast<std::size_t>(engine.size())), receive(send.size());
   open_connections(engine, exchanges, send.data(), receive.data());
+}
+
+// Ranks in a message, each once and in order: "1, 4".
+inline std::string list_of(std::vector<int> ranks) {
+  std::sort(ranks.begin(), ranks.end());
+  ranks.erase(std::unique(ranks.begin(), ranks.end()), ranks.end());
+  std::string list;
+  for (const int rank : ranks) list += (list.empty() ? "" : ", ") + std::to_string(rank);
+  return list;
 }
 
 // Refuses an exchange that breaks its rules, on behalf of an engine: a leg to this rank itself, to one that is not

@@ -128,6 +128,9 @@ class layout {
     return first == last ? std::optional(first) : std::nullopt;
   }
 
+  // Whether there is something to hold and no rank alone holds it, so that a rule of whole matrices moves bytes.
+  bool travels(index_t m, index_t n, int ranks) const { return m * n != 0 && !sole_holder(m, n, ranks); }
+
   // The first of those of the ascending ranks that hold most of the matrix, which must have elements, and how much;
   // `last` and 0 where none of them holds any. Looks no further than at one that holds `enough`.
   template <class Iterator>

@@ -97,10 +97,10 @@ class loopback {
     const auto is_there = [&](const loopback_world::rank_record& r) { return r.gathers > n; };
     wait([&] { return std::all_of(world_->ranks.begin(), world_->ranks.end(), is_there); },
          [&] {
-           std::string late;
-           for (std::size_t r = 0; r < world_->ranks.size(); ++r)
-             if (!is_there(world_->ranks[r])) late += (late.empty() ? "" : ", ") + std::to_string(r);
-           return "the gather's piece of rank " + late;
+           std::vector<int> late;
+           for (int r = 0; r < size(); ++r)
+             if (!is_there(world_->ranks[static_cast<std::size_t>(r)])) late.push_back(r);
+           return "the gather's piece of rank " + list_of(late);
          });
     for (std::size_t r = 0; r < world_->ranks.size(); ++r) {
       const std::vector<std::byte>& piece = world_->ranks[r].pieces[n % 2];
@@ -139,9 +139,10 @@ class loopback {
   }
 
   void set_deadline(std::chrono::milliseconds deadline) { deadline_ = deadline; }
-  void abort() {
+  bool abort() {
     world_->network.give_up(rank_);
-    self().failure = "it was aborted";
+    if (self().failure.empty()) self().failure = "it was aborted";
+    return true;
   }
 
   // The simulated time, and to let some of it go by, as if this rank computed.

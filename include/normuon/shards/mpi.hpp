@@ -6,6 +6,7 @@
 #include <climits>
 #include <cstring>
 
+#include "normuon/shards/gathered.hpp"
 #include "normuon/shards/mpi/messages.hpp"
 
 namespace normuon {
@@ -33,9 +34,8 @@ class mpi_engine {
     if (piece_bytes_ < 1 || piece_bytes_ > INT_MAX)
       fail(error_code::option, "piece_bytes: expected 1 to ", INT_MAX, ", got ", piece_bytes_);
     connection_ = std::make_shared<mpi_connection>(comm, options.deadline);
-    std::vector<std::size_t> all(static_cast<std::size_t>(size()));
-    all[static_cast<std::size_t>(rank())] = piece_bytes_;
-    all_gather_small(all.data(), sizeof(std::size_t));
+    const std::vector<std::size_t> all =
+        gathered(piece_bytes_, rank(), size(), [&](void* to, std::size_t bytes) { all_gather_small(to, bytes); });
     for (std::size_t r = 0; r < all.size(); ++r)
       if (all[r] != piece_bytes_)
         connection_->break_down("expected pieces of " + std::to_string(piece_bytes_) + " bytes on rank " +
@@ -92,11 +92,12 @@ class mpi_engine {
   void finish(request& r) { r.messages_->finish(); }
 
   void set_deadline(std::chrono::milliseconds deadline) { connection_->deadline = deadline; }
-  // What is half on its way can't be given up: then MPI is not to be called any more, MPI_Finalize neither.
-  void abort() {
+  // False where something is half on its way: MPI may write into buffers until the process ends.
+  bool abort() {
     for (const std::weak_ptr<mpi_messages>& m : known_)
       if (const auto messages = m.lock()) messages->give_up();
-    connection_->failure = "it was aborted";
+    if (connection_->failure.empty()) connection_->failure = "it was aborted";
+    return !connection_->left_under_way;
   }
 
  private:

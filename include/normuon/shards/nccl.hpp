@@ -223,9 +223,10 @@ class nccl_engine {
   }
 
   void set_deadline(std::chrono::milliseconds deadline) { connection_->deadline = deadline; }
-  void abort() {
-    connection_->failure = "it was aborted";
+  bool abort() {
+    if (connection_->failure.empty()) connection_->failure = "it was aborted";
     connection_->abort();
+    return true;
   }
 
  private:

@@ -19,12 +19,20 @@ struct sharded_ref {
   index_t batch = 1;
 };
 
+inline void check_part(const layout& how, index_t rows, index_t cols, int rank, int ranks) {
+  if (rows < 0 || cols < 0) fail(error_code::parameter, "shard: expected sizes >= 0, got ", rows, " x ", cols);
+  if (rank < 0 || rank >= ranks)
+    fail(error_code::option, "shard: expected a rank of at least 0 and below the number of ranks, got ", rank, " of ",
+         ranks);
+  how.check("shard", rows, cols, ranks);
+}
+
 // The part of `rank` that lies at `data` and nothing else does: rectangle after rectangle, each row-major. A block of
 // rows, a block of columns, and a slice of a flat buffer lie so. Of a batch, every matrix has all its rectangles before
 // the next begins.
 template <class T>
 sharded_ref<T> shard(T* data, index_t rows, index_t cols, const layout& how, int rank, int ranks, index_t batch = 1) {
-  how.check("shard", rows, cols, ranks);
+  check_part(how, rows, cols, rank, ranks);
   sharded_ref<T> ref{how, rows, cols, {}, batch};
   const index_t stride = how.held(rows, cols, rank, ranks);
   for (const rectangle& r : how.rectangles(rows, cols, rank, ranks)) {
@@ -40,7 +48,7 @@ sharded_ref<T> shard(T* data, index_t rows, index_t cols, const layout& how, int
 // state is spread over the ranks.
 template <class T>
 sharded_ref<T> shard(const matrix_ref<T>& whole, const layout& how, int rank, int ranks) {
-  how.check("shard", whole.rows, whole.cols, ranks);
+  check_part(how, whole.rows, whole.cols, rank, ranks);
   sharded_ref<T> ref{how, whole.rows, whole.cols, {}, whole.batch};
   for (const rectangle& r : how.rectangles(whole.rows, whole.cols, rank, ranks)) {
     matrix_ref<T> part = whole.row_block(r.row, r.rows);

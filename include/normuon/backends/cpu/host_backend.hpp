@@ -101,15 +101,10 @@ class basic_host_backend {
   }
 
   void note_verdicts(verdict* mine, flags ok) {
-    for (std::size_t i = 0; i < ok.size(); ++i)
-      if (mine[i] == verdict::moves && *ok[i] == 0) mine[i] = verdict::held_back;
+    for (std::size_t i = 0; i < ok.size(); ++i) mine[i] = checked(mine[i], *ok[i] != 0);
   }
-  void agree(flags ok, const verdict* all, int ranks) {
-    for (std::size_t i = 0; i < ok.size(); ++i) {
-      verdict v = all[i];
-      for (std::size_t r = 1; r < static_cast<std::size_t>(ranks); ++r) v = agreed(v, all[r * ok.size() + i]);
-      *ok[i] = v == verdict::moves ? 1 : 0;
-    }
+  void agree(flags ok, const verdict* all, std::size_t pitch, int ranks) {
+    for (std::size_t i = 0; i < ok.size(); ++i) *ok[i] = lets_move(agreed(all + i, pitch, ranks)) ? 1 : 0;
   }
 
   void blend(views out, number x, views A, number y, views B, flags ok) {
@@ -259,8 +254,7 @@ class basic_host_backend {
 
   void take(Executor& threads) {
     lanes_.threads = &threads;
-    for (int worker = 0; worker < threads.size(); ++worker)
-      workers_.push_back(basic_host_backend(of_worker(), algebra_));
+    for (int i = 0; i < threads.size(); ++i) workers_.push_back(basic_host_backend(of_worker(), algebra_));
   }
 
   static Real as_real(number x) { return static_cast<Real>(*x); }

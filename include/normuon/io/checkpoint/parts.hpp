@@ -6,7 +6,7 @@
 #include "normuon/io/checkpoint/matrices.hpp"
 #include "normuon/io/checkpoint/reader.hpp"
 #include "normuon/optimizer.hpp"
-#include "normuon/shards/together.hpp"
+#include "normuon/optimizer/together.hpp"
 
 namespace normuon {
 

@@ -113,16 +113,16 @@ class loopback_network {
 
   // The peers that a rank's requests wait for, in words.
   std::string awaited_by(const loopback_request& request) {
-    std::string list;
+    std::vector<int> peers;
     for (std::size_t peer = 0; peer < size_; ++peer) {
       const auto of_request = [&](const auto& part) { return part.request == &request; };
       const path &in = between(static_cast<int>(peer), request.rank),
                  &out = between(request.rank, static_cast<int>(peer));
       if (std::any_of(in.posted.begin(), in.posted.end(), of_request) ||
           std::any_of(out.messages.begin(), out.messages.end(), of_request))
-        list += (list.empty() ? "" : ", ") + std::to_string(peer);
+        peers.push_back(static_cast<int>(peer));
     }
-    return list;
+    return list_of(peers);
   }
 
   // Forgets the legs of a request, or of all requests of a rank: their buffers may go away.

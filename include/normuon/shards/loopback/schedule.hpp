@@ -66,7 +66,6 @@ class loopback_schedule {
   void announce() { ++events_; }
 
   microseconds now() const { return now_; }
-  bool is_gone(int rank) const { return ranks_[static_cast<std::size_t>(rank)].state == state::gone; }
   std::mt19937_64& random() { return random_; }
 
  private:

@@ -12,6 +12,25 @@
 
 namespace normuon {
 
+// Has a communicator of the caller's return errors, for as long as it lives.
+class mpi_errors_returned {
+ public:
+  explicit mpi_errors_returned(MPI_Comm comm) : comm_(comm) {
+    MPI_Comm_get_errhandler(comm, &before_);
+    MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);
+  }
+  mpi_errors_returned(const mpi_errors_returned&) = delete;
+  mpi_errors_returned& operator=(const mpi_errors_returned&) = delete;
+  ~mpi_errors_returned() {
+    MPI_Comm_set_errhandler(comm_, before_);
+    MPI_Errhandler_free(&before_);
+  }
+
+ private:
+  MPI_Comm comm_;
+  MPI_Errhandler before_ = MPI_ERRHANDLER_NULL;
+};
+
 // What an engine and its requests share: the communicator, and why it can't be used any more.
 class mpi_connection {
  public:
@@ -19,17 +38,24 @@ class mpi_connection {
     int on = 0;
     MPI_Initialized(&on);
     if (!on || is_finalised()) fail(error_code::engine, "expected MPI to be initialised and not yet finalised");
-    MPI_Request copy = MPI_REQUEST_NULL;
-    check(MPI_Comm_idup(parent, &comm, &copy), "MPI_Comm_idup");
+    if (parent == MPI_COMM_NULL) fail(error_code::engine, "expected a communicator, got MPI_COMM_NULL");
+    const mpi_errors_returned while_asked(parent);
+    check(MPI_Comm_rank(parent, &rank), "MPI_Comm_rank");
+    check(MPI_Comm_size(parent, &size), "MPI_Comm_size");
+    auto copy = std::make_unique<MPI_Comm>(MPI_COMM_NULL);
+    MPI_Request copying = MPI_REQUEST_NULL;
+    check(MPI_Comm_idup(parent, copy.get(), &copying), "MPI_Comm_idup");
     const bool done = wait(deadline, [&] {
       int flag = 0;
-      check(MPI_Test(&copy, &flag, MPI_STATUS_IGNORE), "MPI_Comm_idup");
+      check(MPI_Test(&copying, &flag, MPI_STATUS_IGNORE), "MPI_Comm_idup");
       return flag != 0;
     });
-    if (!done) fail(error_code::engine, "waited ", deadline.count(), " ms in MPI_Comm_idup for other ranks");
+    if (!done) {
+      (void)copy.release();  // MPI writes there when the others come
+      break_down("waited " + std::to_string(deadline.count()) + " ms in MPI_Comm_idup for other ranks");
+    }
+    comm = *copy;
     check(MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-    check(MPI_Comm_rank(comm, &rank), "MPI_Comm_rank");
-    check(MPI_Comm_size(comm, &size), "MPI_Comm_size");
   }
   mpi_connection(const mpi_connection&) = delete;
   mpi_connection& operator=(const mpi_connection&) = delete;
@@ -76,6 +102,7 @@ class mpi_connection {
   int rank = 0, size = 1;
   std::chrono::milliseconds deadline;
   std::string failure;
+  bool left_under_way = false;  // MPI may still move what could not be given up
 };
 
 // The messages of one exchange between two fixed buffers. Stays where it is: MPI and the engine know its address.
@@ -102,7 +129,7 @@ class mpi_messages {
   ~mpi_messages() {
     if (under_way_ && connection_->failure.empty()) connection_->failure = "a request went away before it was complete";
     give_up();
-    if (under_way_ || mpi_connection::is_finalised()) return;  // MPI keeps what could not be given up
+    if (under_way_ || mpi_connection::is_finalised()) return;  // MPI keeps its handles
     for (MPI_Request& r : handles_)
       if (r != MPI_REQUEST_NULL) MPI_Request_free(&r);
   }
@@ -135,9 +162,10 @@ class mpi_messages {
       connection_->break_down("waited " + std::to_string(connection_->deadline.count()) + " ms for rank " + awaited());
   }
 
-  // Cancels what MPI lets one cancel, and waits a moment for it. A message that is half on its way stays under way.
+  // Cancels what MPI lets one cancel, and waits a moment for it, once. A message that is half on its way stays under way.
   void give_up() noexcept {
-    if (!under_way_ || mpi_connection::is_finalised()) return;
+    if (!under_way_ || gave_up_ || mpi_connection::is_finalised()) return;
+    gave_up_ = true;
     for (std::size_t i = 0; i < handles_.size(); ++i)
       if (!parts_[i].is_done) MPI_Cancel(&handles_[i]);
     mpi_connection::wait(std::chrono::milliseconds(100), [&] {
@@ -150,6 +178,7 @@ class mpi_messages {
       }
       return !under_way_;
     });
+    connection_->left_under_way |= under_way_;
   }
 
  private:
@@ -193,17 +222,13 @@ class mpi_messages {
     std::vector<int> peers;
     for (const part& p : parts_)
       if (!p.is_done) peers.push_back(p.peer);
-    std::sort(peers.begin(), peers.end());
-    peers.erase(std::unique(peers.begin(), peers.end()), peers.end());
-    std::string list;
-    for (const int peer : peers) list += (list.empty() ? "" : ", ") + std::to_string(peer);
-    return list;
+    return list_of(peers);
   }
 
   std::shared_ptr<mpi_connection> connection_;
   std::vector<MPI_Request> handles_;
   std::vector<part> parts_;
-  bool under_way_ = false;
+  bool under_way_ = false, gave_up_ = false;
 };
 
 }  // namespace normuon

@@ -2,9 +2,9 @@
 #ifndef NORMUON_SHARDS_PLAN_AGREEMENT_HPP
 #define NORMUON_SHARDS_PLAN_AGREEMENT_HPP
 
-#include <concepts>
 #include <functional>
 
+#include "normuon/shards/gathered.hpp"
 #include "normuon/shards/plan/fields.hpp"
 
 namespace normuon {
@@ -25,36 +25,31 @@ inline shown_field show(std::span<const plan_field> fields, std::size_t k) {
 
 // Throws error_code::option on every rank, with the same message, where not all ranks have the same fields: it says
 // what rank 0 and the first that differs from it have in place of the first field in which any two differ. All ranks
-// call it together. gather(all, bytes): all_gather_small of a shard engine, on host memory: piece `rank` of `ranks`
-// pieces is this rank's. One gather of 8 bytes where all agree; else one for each halving, and one of 256 bytes.
-template <class Gather>
-  requires std::invocable<Gather&, void*, std::size_t>
-void require_agreement(std::span<const plan_field> fields, int rank, int ranks, Gather&& gather) {
+// call it together. `of_what`: what fields are of, in the message. One gather of 8 bytes where all agree; else one for
+// each halving, and one of 256 bytes.
+template <gather_from_host Gather>
+void require_agreement(std::span<const plan_field> fields, int rank, int ranks, Gather&& gather,
+                       const char* of_what = "plan") {
   const std::vector<std::uint64_t> digests = prefix_digests(fields);
-  const auto gathered = [&]<class T>(const T& mine) {
-    std::vector<T> all(static_cast<std::size_t>(ranks));
-    all[static_cast<std::size_t>(rank)] = mine;
-    gather(all.data(), sizeof(T));
-    return all;
-  };
+  const auto of_all = [&](const auto& mine) { return gathered(mine, rank, ranks, gather); };
   const auto same = [](const auto& all) {
     return std::adjacent_find(all.begin(), all.end(), std::not_equal_to()) == all.end();
   };
   // A rank that has not so many fields shows all of them, which is not what one that has them shows.
   const auto prefix = [&](std::size_t k) { return digests[std::min(k, fields.size())]; };
-  if (same(gathered(digests.back()))) return;
-  const std::vector<std::size_t> counts = gathered(fields.size());
+  if (same(of_all(digests.back()))) return;
+  const std::vector<std::size_t> counts = of_all(fields.size());
   std::size_t agreed = 0, differ = *std::max_element(counts.begin(), counts.end());
   while (differ - agreed > 1) {
     const std::size_t middle = agreed + (differ - agreed) / 2;
-    (same(gathered(prefix(middle))) ? agreed : differ) = middle;
+    (same(of_all(prefix(middle))) ? agreed : differ) = middle;
   }
-  const std::vector<shown_field> shown = gathered(show(fields, agreed));
+  const std::vector<shown_field> shown = of_all(show(fields, agreed));
   std::size_t other = 1;
   while (other < shown.size() && shown[other].digest == shown[0].digest) ++other;
   if (other == shown.size()) fail(error_code::option, "the plans of ranks differ in no field, but in their digests");
-  fail(error_code::option, "expected the same plan on all ranks, but rank 0 has ", shown[0].text, "; rank ", other,
-       " has ", shown[other].text);
+  fail(error_code::option, "expected the same ", of_what, " on all ranks, but rank 0 has ", shown[0].text, "; rank ",
+       other, " has ", shown[other].text);
 }
 
 }  // namespace normuon

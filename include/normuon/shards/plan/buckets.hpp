@@ -25,12 +25,20 @@ inline void validate(const shard_options& o) {
 
 struct bucket {
   std::vector<std::size_t> matrices;  // in reverse order of definition
-  bool replicated = false;            // all of them are, or none: D goes whole to everyone, and U nowhere
+  bool replicated = false;            // all of them are, or none: D goes to everyone, and U nowhere
+  // Of replicated ones, D is made in the first of so many buckets in a row, and each takes a slice of the rows along:
+  // so all owners send at once, through stages that have no room for all that they own.
+  index_t slice = 0, slices = 1;
+
+  rectangle slice_of(const rectangle& area) const {
+    const index_t begin = area.rows * slice / slices, end = area.rows * (slice + 1) / slices;
+    return {area.row + begin, area.col, end - begin, area.cols};
+  }
 };
 
 // True where U or D of the matrix moves between ranks.
 inline bool travels(const sharded_matrix& a, int ranks) {
-  return needs_owner(a) && !a.where.sole_holder(a.rows, a.cols, ranks);
+  return a.matrix_rule && a.where.travels(a.rows, a.cols, ranks);
 }
 
 // What the matrices of a bucket take in stages at most, without headers: of what it owns, on any rank; and of what any
@@ -129,6 +137,33 @@ class owner_queues {
   std::size_t left_;
 };
 
+// Cuts what owners compute at one time of replicated matrices into buckets: groups of matrices, and slices of them that
+// fit the limit. Every rank lists every piece, so that no matrix is cut into more than a few.
+inline void add_slices(std::vector<bucket>& buckets, std::span<const sharded_matrix> matrices,
+                       std::span<const std::size_t> taken, std::size_t limit) {
+  constexpr std::size_t most_slices = 16;
+  const auto bytes_of = [&](std::size_t i, index_t rows) {
+    return static_cast<std::size_t>(rows * matrices[i].cols) * size_of(matrices[i].wire);
+  };
+  while (!taken.empty()) {
+    std::size_t count = 0, bytes = 0, lines = 0;
+    for (; count < taken.size(); ++count) {
+      bytes += matrices[taken[count]].wire_bytes();
+      lines += bytes_of(taken[count], 1);
+      if (count != 0 && (bytes > most_slices * limit || lines > limit / 2)) break;
+    }
+    bucket group{{taken.begin(), taken.begin() + static_cast<std::ptrdiff_t>(count)}, true};
+    taken = taken.subspan(count);
+    const auto fits = [&](index_t slices) {
+      std::size_t most = 0;
+      for (const std::size_t i : group.matrices) most += bytes_of(i, (matrices[i].rows + slices - 1) / slices);
+      return most <= limit;
+    };
+    while (!fits(group.slices)) ++group.slices;
+    for (; group.slice < group.slices; ++group.slice) buckets.push_back(group);
+  }
+}
+
 // Buckets of sharded matrices, then of replicated ones. All owners have about as much to compute in a bucket: ranks
 // wait for each other there, and in buckets of consecutive matrices some own three and others none. What would exceed
 // the stages' limit is cut into several buckets.
@@ -154,8 +189,13 @@ inline std::vector<bucket> make_buckets(std::span<const sharded_matrix> matrices
     const std::size_t parts = std::max(static_cast<std::size_t>(options.least_buckets), most_owned / limit + 1);
     owner_queues queues(matrices, owners, std::move(travelling));
     for (std::size_t part = 0; !queues.empty(); ++part) {
+      const std::vector<std::size_t> taken = queues.take_part(part + 1 < parts ? parts - part : 1, limit);
+      if (replicated) {
+        add_slices(buckets, matrices, taken, limit);
+        continue;
+      }
       bool first = true;
-      for (const std::size_t i : queues.take_part(part + 1 < parts ? parts - part : 1, limit)) {
+      for (const std::size_t i : taken) {
         if (!stages.add(matrices[i], owners.owner[i]).within(limit) || first) {
           buckets.push_back({{}, replicated});
           stages.clear();

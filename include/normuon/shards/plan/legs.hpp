@@ -12,7 +12,7 @@ namespace normuon {
 // A rectangle of a matrix in a stage: its elements row by row, from byte `offset`, in the matrix's wire type.
 struct piece {
   std::size_t matrix = 0;
-  std::size_t part = 0;  // which of its holder's rectangles: layout::rectangles(...)[part]
+  std::size_t part = 0;  // which of its holder's rectangles, layout::rectangles(...)[part], or a slice of it
   rectangle area;        // in the whole matrix
   std::size_t offset = 0;
   friend bool operator==(const piece&, const piece&) = default;
@@ -40,6 +40,7 @@ struct bucket_plan {
   std::vector<std::size_t> owned;  // those that this rank owns
   std::vector<piece> local;        // what it holds of them itself, and no stage is needed for: offsets mean nothing
   bool replicated = false;
+  index_t slice = 0;  // what is owned is made in bucket 0 of its slices
   traffic gather, scatter;
 };
 
@@ -99,6 +100,7 @@ inline bucket_plan make_bucket_plan(const bucket& b, std::span<const sharded_mat
   bucket_plan plan;
   plan.matrices = b.matrices;
   plan.replicated = b.replicated;
+  plan.slice = b.slice;
   std::vector<addressed_piece> U_out, U_in, D_out, D_in;
   for (const std::size_t i : b.matrices) {
     const sharded_matrix& a = matrices[i];
@@ -108,15 +110,20 @@ inline bucket_plan make_bucket_plan(const bucket& b, std::span<const sharded_mat
       for (std::size_t k = 0; k < list.size(); ++k) f(piece{i, k, list[k], 0});
     };
     const auto address = [&](std::vector<addressed_piece>& pieces, int peer) {
-      return [&pieces, peer, width = size_of(a.wire)](const piece& p) { pieces.push_back({peer, width, p}); };
+      return [&pieces, &b, peer, width = size_of(a.wire)](piece p) {
+        p.area = b.slice_of(p.area);
+        if (p.area.rows != 0) pieces.push_back({peer, width, p});
+      };
     };
     if (owner != rank) {
       if (!b.replicated) for_each_piece(rank, address(U_out, owner));
       for_each_piece(rank, address(D_in, owner));
       continue;
     }
-    plan.owned.push_back(i);
-    for_each_piece(rank, [&](const piece& p) { plan.local.push_back(p); });
+    if (b.slice == 0) {
+      plan.owned.push_back(i);
+      for_each_piece(rank, [&](const piece& p) { plan.local.push_back(p); });
+    }
     if (b.replicated) {
       for_each_piece(rank, address(D_out, everyone));
       continue;

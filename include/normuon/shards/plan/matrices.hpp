@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "normuon/element_types.hpp"
-#include "normuon/optimizer/sharing.hpp"
+#include "normuon/math/cost.hpp"
 #include "normuon/shards/layout.hpp"
 
 namespace normuon {

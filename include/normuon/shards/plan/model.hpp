@@ -4,8 +4,10 @@
 #define NORMUON_SHARDS_PLAN_MODEL_HPP
 
 #include <array>
+#include <set>
 
 #include "normuon/shards/plan/legs.hpp"
+#include "normuon/shards/step_claim.hpp"
 
 namespace normuon {
 
@@ -49,11 +51,12 @@ struct bucket_seconds {
 struct step_model {
   std::vector<rank_work> ranks;
   std::vector<bucket_seconds> buckets;
-  double at_home = 0;   // s, of the matrices that move nothing
-  double compute = 0;   // s, of the rank with the most to compute
-  double exchange = 0;  // s, of all gathers one after the other; scatters take as long where nothing is replicated
-  double serial = 0;    // s of a step in which nothing overlaps
-  double piped = 0;     // s of a step in which a bucket is computed while its neighbours travel
+  double at_home = 0;      // s, of the matrices that move nothing
+  double compute = 0;      // s, of the rank with the most to compute
+  double exchange = 0;     // s, of all gathers one after the other; scatters take as long where nothing is replicated
+  double serial = 0;       // s of a step in which nothing overlaps
+  double piped = 0;        // s of a step in which a bucket is computed while its neighbours travel
+  std::uint64_t said = 0;  // bytes on every rank of what all say before a step
 };
 
 // What ranks send and receive in the gather of a bucket, or in its scatter where it is replicated.
@@ -69,7 +72,8 @@ inline bucket_mail count_mail(const bucket& b, std::span<const sharded_matrix> m
     for (const std::size_t i : b.matrices) {
       const sharded_matrix& a = matrices[i];
       const auto owner = static_cast<std::size_t>(owners.owner[i]);
-      const index_t held = a.where.held(a.rows, a.cols, r, ranks);
+      const index_t held =
+          b.replicated ? b.slice_of({0, 0, a.rows, a.cols}).elements() : a.where.held(a.rows, a.cols, r, ranks);
       if (held == 0 || owners.owner[i] == r) continue;
       const mail one{static_cast<std::uint64_t>(held) * size_of(a.wire), last_peer[owner] == r ? 0u : 1u};
       last_peer[owner] = r;
@@ -96,6 +100,12 @@ inline double piped_seconds(const std::vector<bucket_seconds>& buckets, double a
   return std::max(computed[1], scattered[1]);
 }
 
+inline std::size_t count_names(std::span<const sharded_matrix> matrices) {
+  std::set<std::string_view> names;
+  for (const sharded_matrix& a : matrices) names.insert(a.name);
+  return names.size();
+}
+
 // Assumes that all ranks wait for the slowest in each phase of a bucket.
 inline step_model model_step(std::span<const sharded_matrix> matrices, const ownership& owners,
                              const std::vector<bucket>& buckets, const machine_rates& rates) {
@@ -110,6 +120,7 @@ inline step_model model_step(std::span<const sharded_matrix> matrices, const own
     return slowest;
   };
   step_model step;
+  step.said = P * bytes_said(count_names(matrices));
   step.ranks.resize(P);
   std::vector<std::uint64_t> home(owners.load);
   for (std::size_t i = 0; i < matrices.size(); ++i) {
@@ -122,7 +133,7 @@ inline step_model model_step(std::span<const sharded_matrix> matrices, const own
   for (const bucket& b : buckets) {
     const bucket_mail there = count_mail(b, matrices, owners);
     std::vector<std::uint64_t> load(P);
-    for (const std::size_t i : b.matrices)
+    for (const std::size_t i : b.slice == 0 ? b.matrices : std::vector<std::size_t>())
       load[static_cast<std::size_t>(owners.owner[i])] += exact_cost_of(matrices[i]);
     for (std::size_t r = 0; r < P; ++r) {
       rank_work& w = step.ranks[r];

@@ -4,6 +4,7 @@
 #define NORMUON_TESTING_CONFORMANCE_WAITING_LAWS_HPP
 
 #include <chrono>
+#include <memory>
 #include <string_view>
 
 #include "normuon/testing/conformance/exchanges.hpp"
@@ -86,13 +87,20 @@ void require_that_all_verbs_fail(E& engine) {
   });
 }
 
+// What may be under way still when a law ends goes away where the engine gives it up, and stays for good where it can't.
+template <class E, class Side>
+void give_back(E& engine, std::unique_ptr<Side> side) {
+  if constexpr (has_abort<E>)
+    if (!engine.abort()) (void)side.release();
+}
+
 // Rank 0 leaves without a word. Everybody else waits, and says for whom.
 template <class Stage, shard_engine E>
   requires has_deadline<E>
 void a_verb_waits_no_longer_than_the_deadline(E& engine, bool in_gather) {
   using clock = std::chrono::steady_clock;
-  side_of_exchange<Stage> side(engine, every_pair(engine.size(), 300'000), 4);
-  side.fill(0);
+  auto side = std::make_unique<side_of_exchange<Stage>>(engine, every_pair(engine.size(), 300'000), 4);
+  side->fill(0);
   std::vector<std::byte> flags(static_cast<std::size_t>(engine.size()));
   Stage all(flags);
   if (engine.rank() == 0) return;
@@ -101,42 +109,44 @@ void a_verb_waits_no_longer_than_the_deadline(E& engine, bool in_gather) {
   const clock::time_point begin = clock::now();
   require_failure(engine, "a verb that waits in vain", [&] {
     if (in_gather) return engine.all_gather_small(all.data(), 1);
-    auto request = engine.start(side.plan, side.send->data(), side.receive->data());
+    auto request = engine.start(side->plan, side->send->data(), side->receive->data());
     engine.finish(request);
     if constexpr (has_stream<E>) engine.wait();
   });
   require(clock::now() - begin < deadline + std::chrono::seconds(1), engine, "expected an end by the deadline of ",
           deadline.count(), " ms, and a second");
   require_that_all_verbs_fail<Stage>(engine);
+  give_back(engine, std::move(side));
 }
 
-// With buffers that are gone by then. Others may have left by then, which is an error as good as any.
+// Others may have left by then, which is an error as good as any.
 template <class Stage, shard_engine E>
   requires has_abort<E>
 void nothing_works_after_abort(E& engine) {
+  auto side = std::make_unique<side_of_exchange<Stage>>(engine, every_pair(engine.size(), 100'000), 5);
   try {
-    side_of_exchange<Stage> side(engine, every_pair(engine.size(), 100'000), 5);
-    side.fill(0);
-    auto request = engine.start(side.plan, side.send->data(), side.receive->data());
+    side->fill(0);
+    auto request = engine.start(side->plan, side->send->data(), side->receive->data());
     engine.abort();
     if (engine.size() > 1) require_failure(engine, "finish after abort", [&] { engine.finish(request); });
   } catch (const error&) {
   }
-  engine.abort();
+  give_back(engine, std::move(side));
   require_that_all_verbs_fail<Stage>(engine);
 }
 
 // A request can't go away under way without harm, as when an exception passes by; but without a crash.
 template <class Stage, shard_engine E>
 void a_request_that_goes_away_takes_the_engine_with_it(E& engine) {
+  auto side = std::make_unique<side_of_exchange<Stage>>(engine, every_pair(engine.size(), 1'000'000), 6);
   try {
-    side_of_exchange<Stage> side(engine, every_pair(engine.size(), 1'000'000), 6);
-    side.fill(0);
-    auto request = engine.start(side.plan, side.send->data(), side.receive->data());
+    side->fill(0);
+    auto request = engine.start(side->plan, side->send->data(), side->receive->data());
     if (engine.test(request)) return;  // it was quick
   } catch (const error&) {
   }
   require_that_all_verbs_fail<Stage>(engine);
+  give_back(engine, std::move(side));
 }
 
 // allocations() counts them, on the threads that call engines; three steps to settle, then none.

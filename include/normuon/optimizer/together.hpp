@@ -1,7 +1,7 @@
 // What ranks do together outside of a step: gathers of the host's own bytes, and acts that succeed on all ranks or fail
 // on all of them.
-#ifndef NORMUON_SHARDS_TOGETHER_HPP
-#define NORMUON_SHARDS_TOGETHER_HPP
+#ifndef NORMUON_OPTIMIZER_TOGETHER_HPP
+#define NORMUON_OPTIMIZER_TOGETHER_HPP
 
 #include <cstdint>
 #include <cstring>
@@ -10,8 +10,17 @@
 
 #include "normuon/backend.hpp"
 #include "normuon/shards/engine.hpp"
+#include "normuon/shards/plan/agreement.hpp"
 
 namespace normuon {
+
+// The host waits for all that was asked of the backend; where an engine's verbs are ordered among that, no longer than
+// its deadline.
+template <tensor_backend B, shard_engine Engine>
+void wait_for(B& b, Engine& engine) {
+  if constexpr (has_stream<Engine>) engine.wait();
+  b.sync();
+}
 
 // all_gather_small of an engine on memory of the host, by way of the backend's where that is another. `all`: size()
 // pieces of `bytes` bytes.
@@ -25,18 +34,23 @@ void all_gather_from_host(B& b, Engine& engine, void* all, std::size_t bytes) {
     b.write(memory.data(), all, memory.size());
     engine.all_gather_small(memory.data(), bytes);
     b.read(all, memory.data(), memory.size());
-    b.sync();
+    wait_for(b, engine);
   }
 }
 
 // One value of each rank, in their order.
 template <class T, tensor_backend B, shard_engine Engine>
 std::vector<T> gathered(B& b, Engine& engine, const T& mine) {
-  static_assert(std::is_trivially_copyable_v<T>);
-  std::vector<T> all(static_cast<std::size_t>(engine.size()));
-  all[static_cast<std::size_t>(engine.rank())] = mine;
-  all_gather_from_host(b, engine, all.data(), sizeof(T));
-  return all;
+  return gathered(mine, engine.rank(), engine.size(),
+                  [&](void* all, std::size_t bytes) { all_gather_from_host(b, engine, all, bytes); });
+}
+
+// Throws the same on every rank where they don't have the same fields `of_what`; see require_agreement.
+template <tensor_backend B, shard_engine Engine>
+void require_same(B& b, Engine& engine, const std::vector<plan_field>& fields, const char* of_what) {
+  require_agreement(
+      fields, engine.rank(), engine.size(),
+      [&](void* all, std::size_t bytes) { all_gather_from_host(b, engine, all, bytes); }, of_what);
 }
 
 // How an act has ended on a rank, as others are told.
