@@ -36,14 +36,6 @@ inline std::uint64_t digest_of(const coefficient_table& table) {
   return digest_of(std::as_bytes(std::span(numbers)));
 }
 
-inline std::string text_of(const std::optional<restart_steps>& restarts) {
-  if (!restarts) return "auto";
-  std::string text;
-  for (int step = 1; step <= restarts->last(); ++step)
-    if (restarts->contains(step)) text += (text.empty() ? "" : ",") + std::to_string(step);
-  return text.empty() ? "none" : text;
-}
-
 // The choices of a rule: all of its options but the numbers that may change from step to step.
 inline described_fields choices(const group_options& options) {
   if (const auto* o = std::get_if<adamw_options>(&options))
