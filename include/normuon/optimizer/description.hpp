@@ -11,6 +11,7 @@
 #include "normuon/optimizer/options.hpp"
 #include "normuon/optimizer/registry.hpp"
 #include "normuon/rules/names.hpp"
+#include "normuon/rules/presets.hpp"
 #include "normuon/shards/digest.hpp"
 
 namespace normuon {
@@ -65,13 +66,10 @@ inline described_fields choices(const group_options& options) {
 
 // The preset whose choices these are, whatever their numbers; "none" where there is no such preset.
 inline std::string preset_of(const group_options& options) {
-  const std::pair<const char*, group_options> presets[] = {
-      {"paper", normuon_options::paper()},        {"reference", normuon_options::reference()},
-      {"nanogpt", normuon_options::nanogpt()},    {"dion", normuon_options::dion()},
-      {"jordan", muon_options::jordan()},         {"moonlight", muon_options::moonlight()},
-      {"torch_muon", muon_options::torch_muon()}, {"adamw", adamw_options()}};
-  for (const auto& [name, preset] : presets)
-    if (preset.index() == options.index() && choices(preset) == choices(options)) return name;
+  for (const named_preset& p : preset_table) {
+    const auto of_preset = std::visit([](const auto& o) { return group_options(o); }, p.options);
+    if (of_preset.index() == options.index() && choices(of_preset) == choices(options)) return std::string(p.name);
+  }
   return "none";
 }
 
