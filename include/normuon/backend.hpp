@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "normuon/operation_types.hpp"
+#include "normuon/verdict.hpp"
 
 namespace normuon {
 

@@ -3,13 +3,13 @@
 #ifndef NORMUON_BACKENDS_CPU_DISPATCH_HPP
 #define NORMUON_BACKENDS_CPU_DISPATCH_HPP
 
+#include <algorithm>
 #include <cstdlib>
-#include <utility>
 
 #include "normuon/backends/cpu/options.hpp"
 #include "normuon/backends/cpu/tiles/portable.hpp"
+#include "normuon/element_types.hpp"
 #include "normuon/errors.hpp"
-#include "normuon/math/formulas.hpp"
 #if defined(__x86_64__)
 #include "normuon/backends/cpu/tiles/amx.hpp"
 #include "normuon/backends/cpu/tiles/avx2.hpp"
