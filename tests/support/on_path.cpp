@@ -1,5 +1,5 @@
-// on_path PATH PROGRAM ARGUMENT...: runs a test on one path of kernels, or skips it, in TAP, where that would show nothing:
-// the processor can't run the path, or takes it anyway.
+// on_path PATH PROGRAM ARGUMENT...: runs a test on one path of kernels, or skips it, in TAP, where that would show
+// nothing: the processor can't run the path, or takes it anyway.
 #include <unistd.h>
 
 #include <cstdio>
