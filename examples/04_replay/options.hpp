@@ -1,34 +1,19 @@
-// What can be chosen on the command line, in two tables: the presets, and the keys of --set. Parsing, messages, --help
-// and the metadata of the output are all made from them.
+// What can be chosen on the command line: the presets, and the keys of --set in a table. Parsing, messages, --help and
+// the metadata of the output are all made from them.
 #ifndef NORMUON_EXAMPLES_REPLAY_OPTIONS_HPP
 #define NORMUON_EXAMPLES_REPLAY_OPTIONS_HPP
 
 #include <iterator>
-#include <variant>
 
 #include "normuon/io/printable.hpp"
+#include "normuon/rules/presets.hpp"
 #include "values.hpp"
 
 namespace replay {
 
-using rule_options = std::variant<normuon_options, muon_options, adamw_options>;
-
-struct preset {
-  std::string_view rule, name;
-  rule_options options;
-};
-
-// A rule's first preset is its default, and the first rule is the program's.
-inline constexpr preset presets[] = {
-    {"normuon", "paper", normuon_options::paper()},     {"normuon", "reference", normuon_options::reference()},
-    {"normuon", "nanogpt", normuon_options::nanogpt()}, {"normuon", "dion", normuon_options::dion()},
-    {"muon", "jordan", muon_options::jordan()},         {"muon", "moonlight", muon_options::moonlight()},
-    {"muon", "torch_muon", muon_options::torch_muon()}, {"adamw", "adamw", adamw_options()},
-};
-
 // All that a run needs to know besides its tensors.
 struct setup {
-  explicit setup(const replay::preset& p) : preset(&p), options(p.options) {
+  explicit setup(const named_preset& p) : preset(&p), options(p.options) {
     std::visit(
         [this](const auto& o) {
           learning_rate.numbers = {o.learning_rate};
@@ -38,7 +23,7 @@ struct setup {
         options);
   }
 
-  const replay::preset* preset;
+  const named_preset* preset;
   rule_options options;
   series learning_rate, momentum, weight_decay;  // set at every step, in place of the numbers in `options`
   thread_count threads;
@@ -97,9 +82,9 @@ inline std::vector<std::pair<std::string, std::string>> printed_keys(setup s) {
 }
 
 // The preset that the flags name; an empty text leaves the choice to the other. Throws where there is none.
-inline const preset& find_preset(std::string_view rule, std::string_view name) {
+inline const named_preset& find_preset(std::string_view rule, std::string_view name) {
   std::vector<std::string_view> rules, of_rule;
-  for (const preset& p : presets) {
+  for (const named_preset& p : preset_table) {
     if ((rule.empty() || p.rule == rule) && (name.empty() || p.name == name)) return p;
     if (rules.empty() || rules.back() != p.rule) rules.push_back(p.rule);
     if (rule.empty() || p.rule == rule) of_rule.push_back(p.name);
@@ -146,16 +131,16 @@ inline setup make_setup(std::string_view rule, std::string_view preset, const st
 // For --help: what each key takes, and for each rule a table of its presets.
 inline std::string describe_keys() {
   std::string text = "Keys of --set:\n";
-  setup first(presets[0]);  // the rule that has every key
+  setup first(preset_table[0]);  // the rule that has every key
   for_each_key(first, [&]<class T>(const char* key, const T&) {
     text += fmt::format("  {:<15}{}\n", key, kind<T>::expected());
   });
-  for (const preset* begin = std::begin(presets); begin != std::end(presets);) {
-    const preset* const end =
-        std::find_if(begin, std::end(presets), [&](const preset& p) { return p.rule != begin->rule; });
+  for (const named_preset* begin = std::begin(preset_table); begin != std::end(preset_table);) {
+    const named_preset* const end =
+        std::find_if(begin, std::end(preset_table), [&](const named_preset& p) { return p.rule != begin->rule; });
     std::vector<std::string> lines{fmt::format("\nrule {:<12}", begin->rule)};
     for (const auto& [key, value] : printed_keys(setup(*begin))) lines.push_back(fmt::format("  {:<15}", key));
-    for (const preset* p = begin; p != end; ++p) {
+    for (const named_preset* p = begin; p != end; ++p) {
       const auto keys = printed_keys(setup(*p));
       std::size_t width = p->name.size();
       for (const auto& [key, value] : keys) width = std::max(width, value.size());

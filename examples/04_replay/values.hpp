@@ -42,15 +42,6 @@ template <>
 inline constexpr auto names<neuron_axis> =
     std::to_array({value_names<neuron_axis>[0], value_names<neuron_axis>[1], value_names<neuron_axis>[2]});
 template <>
-inline constexpr auto names<compute_type> = std::to_array<named_value<compute_type>>({
-    {"auto", compute_type::automatic},
-    {"float64", compute_type::float64},
-    {"float32", compute_type::float32},
-    {"bfloat16", compute_type::bfloat16},
-    {"float16", compute_type::float16},
-    {"tensor_float32", compute_type::tensor_float32},
-});
-template <>
 inline constexpr auto names<coefficient_table> = std::to_array<named_value<coefficient_table>>({
     {jordan.name, jordan},
     {you.name, you},
@@ -136,13 +127,7 @@ struct kind<restart_list> {
     }
     return true;
   }
-  static std::string print(const restart_list& x) {
-    if (!x.steps) return "auto";
-    std::vector<int> steps;
-    for (int step = 1; step <= x.steps->last(); ++step)
-      if (x.steps->contains(step)) steps.push_back(step);
-    return steps.empty() ? "none" : fmt::format("{}", fmt::join(steps, ","));
-  }
+  static std::string print(const restart_list& x) { return text_of(x.steps); }
 };
 
 template <>

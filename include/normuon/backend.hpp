@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "normuon/operation_types.hpp"
+#include "normuon/verdict.hpp"
 
 namespace normuon {
 
@@ -85,7 +86,8 @@ concept provides_products = requires(B& b, typename B::operand& Y, const typenam
   b.add_identity(Y, double{});
 };
 
-// mean_squares(r, X, side): r_i <- the mean square of line i of X. Exact for a constant line.
+// mean_squares(r, X, side): r_i <- the mean square of line i of X: a sum divided by the length, not times a reciprocal.
+// So a line of one number gives its square exactly where no sum of its squares is rounded: numbers of few bits do.
 template <class B>
 concept provides_mean_squares =
     requires(B& b, vectors<typename B::real> r, const typename B::operand& X) { b.mean_squares(r, X, side{}); };

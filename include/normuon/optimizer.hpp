@@ -77,6 +77,7 @@ class optimizer : public registry<Backend> {
   // zeros for a parameter that does not move. Throws where a buffer is not bound, and where a weight has a master,
   // which moves with its weight only.
   void step_changes() {
+    stepped_ = false;
     require_ready();
     prepare();
     std::exception_ptr mine;
@@ -181,6 +182,7 @@ class optimizer : public registry<Backend> {
 
   // refusal: why this rank can't make the step; null where it can.
   void move(write_form form, const std::exception_ptr& refusal = nullptr) {
+    stepped_ = false;
     require_ready();
     prepare();
     const bool propagate = options_.non_finite == non_finite_policy::propagate;
@@ -190,7 +192,6 @@ class optimizer : public registry<Backend> {
     stepper<Backend> here(plan_, groups_, settings);
     sharded_stepper<Backend, Engine> travelling(plan_, sharded_, engine_, groups_, settings, steps_);
     here.stage(parameters_, gradient_scale_);
-    stepped_ = false;
     const auto decide_alike = [&](Backend& b) {
       if (!propagate) here.check(b), travelling.check(b);
       verdicts_.exchange(b, engine_, plan_);

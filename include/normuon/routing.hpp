@@ -30,9 +30,11 @@ struct route {
   std::string reason;
 };
 
-// True where one of the name's words (split at anything but letters and digits) is `word`, whatever the case, with or
-// without a number behind it: "conv1" and "conv12" are "conv" too.
-inline bool has_word(std::string_view name, std::string_view word) {
+enum class numbered { yes, no };
+
+// True where one of the name's words (split at anything but letters and digits) is `word`, whatever the case; with a
+// number behind it too, if that may be: "conv1" and "conv12" are "conv".
+inline bool has_word(std::string_view name, std::string_view word, numbered also = numbered::yes) {
   std::string current;
   for (std::size_t i = 0; i <= name.size(); ++i) {
     const auto c = i < name.size() ? static_cast<unsigned char>(name[i]) : static_cast<unsigned char>(' ');
@@ -41,7 +43,7 @@ inline bool has_word(std::string_view name, std::string_view word) {
       continue;
     }
     const std::size_t unnumbered = current.find_last_not_of("0123456789") + 1;
-    if (current == word || current.compare(0, unnumbered, word) == 0) return true;
+    if (current == word || (also == numbered::yes && current.compare(0, unnumbered, word) == 0)) return true;
     current.clear();
   }
   return false;
@@ -58,9 +60,10 @@ inline route propose_route(const named_shape& p) {
   if (sides < 2) return elements("a vector or scalar");
   if (any_word({"embed", "embedding", "embeddings", "emb", "embd", "wte", "wpe"}))
     return elements("an embedding, by its name");
-  // The head of Llama and llama.cpp; deeper down `output` names the end of a branch.
+  // The head of Llama and llama.cpp; deeper down `output` names the end of a branch. A numbered head is of attention.
   const bool is_output = p.name == "output.weight" || p.name == "output";
-  if (is_output || any_word({"head", "classifier", "unembed"})) return elements("an output head, by its name");
+  if (is_output || has_word(p.name, "head", numbered::no) || any_word({"classifier", "unembed"}))
+    return elements("an output head, by its name");
   if (any_word({"norm", "ln", "layernorm", "rmsnorm", "bias"})) return elements("a norm or a bias, by its name");
   if (p.shape.size() == 2) return {p, route_to::matrix_rule, "a matrix"};
   if (p.shape.size() == 3 && !any_word({"conv", "conv1d"})) return {p, route_to::matrix_rule, "a batch of matrices"};

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "normuon/backends/cpu/executor.hpp"
+#include "support/refusal.hpp"
 
 using normuon::thread_pool;
 
@@ -55,6 +56,13 @@ TEST_CASE("no tasks are none, also where their number is negative") {
 
 TEST_CASE("by default there are as many workers as the machine runs at once") {
   CHECK(thread_pool().size() == std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
+}
+
+TEST_CASE("a number of threads below 0 is refused") {
+  for (const int threads : {-1, -3}) {
+    const normuon::test::refusal r = normuon::test::refusal_of([&] { thread_pool e(threads); });
+    CHECK(r.is(normuon::error_code::option, "threads >= 0, got", std::to_string(threads)));
+  }
 }
 
 TEST_CASE("what the tasks wrote can be read when for_each returns, hundreds of times in a row") {

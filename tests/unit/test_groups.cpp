@@ -130,6 +130,50 @@ TEST_CASE("numbers that the backend's type can't hold are refused, also as produ
   too_large([&] { wide.set_weight_decay(plain, 1e300); });
 }
 
+TEST_CASE("numbers that would vanish in the backend's type are refused, for they would undo the update") {
+  trained_model t;
+  const auto refuses = [&](auto act, const char* what, const char* got) {
+    CHECK(t.refused(act).is(error_code::option, what, "expected a number that fits float32", got));
+  };
+  refuses([&] { t.opt.set_gradient_scale(1e-46); }, "gradient_scale", "1e-46");
+  refuses([&] { t.opt.set_gradient_scale(2e-45); }, "gradient_scale, times 1 - momentum", "1e-46");
+  refuses([&] { t.opt.add_group(adamw_options{.epsilon = 1e-50}); }, "epsilon", "1e-50");
+  t.opt.set_gradient_scale(1e-40);
+  const auto near_one = [&] { t.opt.set_momentum(group_id{0}, 1 - 1e-7); };
+  CHECK(refusal_of(near_one).is(error_code::option, "gradient_scale, times 1 - momentum"));
+  const auto new_group = [&] { t.opt.add_group(muon_options{.momentum = 1 - 1e-7}); };
+  CHECK(refusal_of(new_group).is(error_code::option, "gradient_scale, times 1 - momentum"));
+  t.opt.set_gradient_scale(0);  // which is meant
+  t.opt.set_gradient_scale(1);
+  t.opt.set_learning_rate(1e-300);  // a schedule may end there
+  t.opt.step();
+
+  optimizer<eigen_backend64> wide(eigen_backend64({.threads = 1}));
+  wide.add_group(adamw_options{.epsilon = 1e-50});
+  wide.set_gradient_scale(1e-46);
+}
+
+TEST_CASE("a matrix rule takes no epsilon so large that factors of neurons vanish, and no choice that is none") {
+  trained_model t;
+  const auto refuses = [&](const auto& options, const char* what, const char* got) {
+    CHECK(t.refused([&] { t.opt.add_group(options); }).is(error_code::option, what, got));
+  };
+  refuses(normuon_options{.epsilon = 1e170}, "epsilon", "1e+170");
+  t.opt.add_group(normuon_options{.epsilon = 1e100});
+  const auto none = [](auto choice) { return static_cast<decltype(choice)>(99); };
+  refuses(normuon_options{.scale = none(update_scale{})}, "scale", "99");
+  refuses(normuon_options{.momentum_form = none(momentum_form{})}, "momentum_form", "99");
+  refuses(normuon_options{.neuron_axis = none(neuron_axis{})}, "neuron_axis", "99");
+  refuses(normuon_options{.epsilon_form = none(epsilon_form{})}, "epsilon_form", "99");
+  refuses(normuon_options{.decay = none(decay_form{})}, "decay", "99");
+  refuses(normuon_options{.weight_rounding = none(weight_rounding{})}, "weight_rounding", "99");
+  refuses(muon_options{.orthogonalizer = {.form = none(iteration_form{})}}, "form", "99");
+  refuses(muon_options{.orthogonalizer = {.guard = none(norm_guard{})}}, "guard", "99");
+  refuses(muon_options{.orthogonalizer = {.compute = none(compute_type{})}}, "compute", "99");
+  refuses(adamw_options{.decay = none(decay_form{})}, "decay", "99");
+  refuses(adamw_options{.weight_rounding = none(weight_rounding{})}, "weight_rounding", "99");
+}
+
 TEST_CASE("a rate for all groups that does not fit one of them is set in none") {
   const adamw_options o{.learning_rate = 0.25};
   CHECK(stepped(o, {}, [](auto& opt, group_id) {

@@ -20,9 +20,9 @@ TEST_CASE("parameters that can't be taken are refused, by name") {
   refuses("a", row_major(static_cast<float*>(nullptr), 3, 4), fine_gradient, error_code::parameter, "weight of 'a'",
           "memory for 12", "null");
   refuses("a", matrix_ref<float>{w.data(), 3, 4, 4, 0}, fine_gradient, error_code::parameter, "weight of 'a'",
-          "a stride of 0");
-  refuses("a", matrix_ref<float>{w.data(), 3, 4, 0, 1}, fine_gradient, error_code::parameter, "a stride of 0");
-  refuses("a", batched(row_major(w.data(), 3, 2), 2, 0), fine_gradient, error_code::parameter, "a stride of 0");
+          "strides of 4 and 0");
+  refuses("a", matrix_ref<float>{w.data(), 3, 4, 0, 1}, fine_gradient, error_code::parameter, "of their own");
+  refuses("a", batched(row_major(w.data(), 3, 2), 2, 0), fine_gradient, error_code::parameter, "of their own");
   refuses("a", row_major(w.data(), index_t{1} << 32, index_t{1} << 31), fine_gradient, error_code::parameter,
           "fit 64 bits", "4294967296 x 2147483648");
   refuses("a", fine, row_major(g.data(), 4, 3), error_code::gradient, "gradient of 'a'", "expected 3 x 4, got 4 x 3");
@@ -55,20 +55,82 @@ TEST_CASE("a weight that begins where another parameter's does is refused: tied 
   t.opt.step();
 }
 
-TEST_CASE("a gradient that begins where its weight does is refused, when it is added and when it is bound") {
+TEST_CASE("weight, gradient and change that begin at one place are refused, whichever of them is bound last") {
   trained_model t;
-  std::vector<float> w(12);
+  std::vector<float> w(12), g(60);
   const auto view = row_major(w.data(), 3, 4);
-  const char* const why = "expected memory of its own, got that of the weight";
+  const auto own = [](const char* other) {
+    return std::string("expected memory of its own, got that of the ") + other;
+  };
   CHECK(t.refused([&] {
            t.opt.add_parameter(group_id{0}, "own", view, view);
-         }).is(error_code::gradient, "gradient of 'own'", why));
+         }).is(error_code::gradient, "gradient of 'own'", own("weight")));
   auto& tall = t.m.parameters[1];
-  CHECK(t.refused([&] {
-           t.opt.bind_gradient("tall", row_major<const float>(tall.weight.data(), 12, 5));
-         }).is(error_code::gradient, "gradient of 'tall'", why));
+  const auto at = [](auto& numbers) { return row_major(numbers.data(), 12, 5); };
+  const auto refuses = [&](auto act, error_code code, const char* which, const char* other) {
+    CHECK(t.refused(act).is(code, which, own(other)));
+  };
+  refuses([&] { t.opt.bind_gradient("tall", at(tall.weight)); }, error_code::gradient, "gradient of 'tall'", "weight");
+  refuses([&] { t.opt.bind_gradient("tall", at(tall.change)); }, error_code::gradient, "gradient of 'tall'", "change");
+  refuses([&] { t.opt.bind_change("tall", at(tall.weight)); }, error_code::gradient, "change of 'tall'", "weight");
+  refuses([&] { t.opt.bind_change("tall", at(tall.gradient)); }, error_code::gradient, "change of 'tall'", "gradient");
+  refuses([&] { t.opt.bind_weight("tall", at(tall.gradient)); }, error_code::parameter, "weight of 'tall'", "gradient");
+  refuses([&] { t.opt.bind_weight("tall", at(tall.change)); }, error_code::parameter, "weight of 'tall'", "change");
+  t.opt.bind_gradient("tall", at(g));  // and what nothing is bound to any more is free
+  t.opt.bind_change("tall", at(tall.gradient));
+  t.opt.unbind_gradient("tall");
+  t.opt.bind_weight("tall", at(g));
   t.opt.add_parameter(group_id{0}, "nothing", view.row_block(0, 0), view.row_block(0, 0));  // so nothing is shared
   t.opt.step();
+}
+
+TEST_CASE("a gradient of no matrices is a gradient of the wrong shape, but for a weight of none") {
+  trained_model t;
+  std::vector<float> w(12), g(81);
+  const matrix_ref<const float> none{.data = g.data(), .rows = 9, .cols = 9, .row_stride = 9, .batch = 0};
+  CHECK(t.refused([&] {
+           t.opt.add_parameter(group_id{0}, "a", row_major(w.data(), 3, 4), none);
+         }).is(error_code::gradient, "gradient of 'a'", "expected 3 x 4, got 0 of 9 x 9"));
+  t.opt.add_parameter(group_id{0}, "a", batched(row_major(w.data(), 9, 9), 0, 81), none);
+  t.opt.step();
+  CHECK(t.opt.report().parameters.back().outcome == outcome::moved);
+}
+
+TEST_CASE("views that can't be walked are refused, and those whose elements lie interleaved are not") {
+  std::vector<float> x(48), g(12);
+  optimizer<eigen_backend> opt(eigen_backend({.threads = 1}));
+  const group_id id = opt.add_group(adamw_options{});
+  const auto refuses = [&](const matrix_ref<float>& weight, const auto&... pieces) {
+    const auto add = [&] { opt.add_parameter(id, "a", weight); };
+    CHECK(refusal_of(add).is(error_code::parameter, "weight of 'a'", pieces...));
+  };
+  float* const w = x.data();
+  for (const index_t far : {index_t{1} << 62, index_t{1} << 61, index_t{-1} << 62, index_t{-1} << 63}) {
+    refuses({w, 3, 4, far, 1}, "64 bits", "stride");
+    refuses({w, 3, 4, 1, far}, "64 bits");
+    refuses({w, 3, 4, 4, 1, 3, far}, "64 bits");
+    const matrix_ref<const float> gradient{g.data(), 3, 4, far, 1};
+    CHECK(refusal_of([&] {
+            opt.add_parameter(id, "a", row_major(w, 3, 4), gradient);
+          }).is(error_code::gradient, "64 bits"));
+  }
+  refuses({w, 2, 2, index_t{1} << 60, index_t{-1} << 60}, "64 bits");  // together
+  refuses({w, 3, 4, 1, 1}, "elements of their own", "strides of 1 and 1");
+  refuses({w, 3, 4, -3, 1}, "elements of their own");
+  refuses({w, 3, 4, 4, 0}, "elements of their own");
+  refuses({w, 3, 4, 4, 1, 2, 11}, "elements of their own", "of 4 and 1, and 11 from matrix to matrix");
+  int added = 0;
+  const auto takes = [&](const matrix_ref<float>& weight) {
+    opt.add_parameter(id, std::to_string(++added), weight);
+    opt.remove_parameter(std::to_string(added));
+  };
+  takes({w, 3, 4, 4, 1, 2, 12});
+  takes({w, 3, 4, 8, 1, 2, 4});   // the rows of two matrices in turn
+  takes({w, 3, 4, 8, 2, 2, 1});   // their elements in turn
+  takes({w + 11, 3, 4, -4, -1});  // backwards
+  takes({w, 1, 4, 0, 1, 2, 4});   // of one row the stride doesn't matter
+  takes({w, 1, 1, index_t{1} << 62, 1});
+  takes({w, 0, 4, index_t{1} << 62, 0});
 }
 
 TEST_CASE("without a group there is none to name") {
@@ -89,7 +151,7 @@ TEST_CASE("bindings of another shape, and of names that are not there, are refus
   CHECK(t.refused([&] { t.opt.bind_change("wide", other); }).is(error_code::gradient, "change of 'wide'", "4 x 12"));
   CHECK(t.refused([&] {
            t.opt.bind_change("wide", matrix_ref<float>{x.data(), 5, 12, 0, 1});
-         }).is(error_code::gradient, "change of 'wide'", "stride of 0"));
+         }).is(error_code::gradient, "change of 'wide'", "of their own"));
   const auto fits = row_major(x.data(), 5, 12);
   const auto unknown = [&](auto act) { CHECK(t.refused(act).is(error_code::parameter, "no parameter 'wode'")); };
   unknown([&] { t.opt.bind_weight("wode", fits); });

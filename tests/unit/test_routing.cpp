@@ -36,7 +36,7 @@ TEST_CASE("embeddings, heads and norms go to AdamW although they are matrices") 
   for (const std::string name :
        {"wte.weight", "transformer.wpe", "tok_embed", "model.embeddings.word", "lm_head.weight", "classifier",
         "unembed", "ln_f", "blocks.3.norm.weight", "q_bias", "RMSNorm.scale", "Head", "token_embd.weight",
-        "position_embd.weight", "emb2", "norm1.weight", "head0", "output.weight", "output"})
+        "position_embd.weight", "emb2", "norm1.weight", "head", "output.weight", "output"})
     CHECK_MESSAGE(rule_of(name, {64, 128}) == route_to::adamw, name);
 }
 
@@ -47,6 +47,8 @@ TEST_CASE("a word counts only as a whole word") {
   for (const std::string end_of_a_branch :
        {"layer0.output", "blk.0.attn_output.weight", "encoder.0.output.dense.weight"})
     CHECK_MESSAGE(rule_of(end_of_a_branch, {64, 64}) == route_to::matrix_rule, end_of_a_branch);
+  for (const std::string numbered : {"blocks.3.attn.head1.q.weight", "head0", "attn.HEAD12"})  // of attention
+    CHECK_MESSAGE(rule_of(numbered, {64, 64}) == route_to::matrix_rule, numbered);
   CHECK(has_word("a.head", "head"));
   CHECK(has_word("head_0", "head"));
   CHECK(has_word("HEAD", "head"));

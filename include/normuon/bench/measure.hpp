@@ -10,6 +10,7 @@
 
 #include "normuon/bench/settings.hpp"
 #include "normuon/bench/work.hpp"
+#include "normuon/math/random.hpp"
 
 namespace normuon::bench {
 
@@ -113,14 +114,8 @@ inline void count_memory(benchmark::State& state, const std::string& what, std::
   state.counters[what] = static_cast<double>(bytes);
 }
 
-// Number k of an endless list of numbers that are uniform in [-1, 1): splitmix64 (Steele, Lea and Flood, OOPSLA 2014).
-constexpr float uniform_number(std::uint64_t k) {
-  std::uint64_t z = (k + 1) * 0x9e3779b97f4a7c15u;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-  z ^= z >> 31;
-  return static_cast<float>(z >> 40) * 0x1p-23F - 1;
-}
+// Number k of an endless list of numbers that are uniform in [-1, 1).
+constexpr float uniform_number(std::uint64_t k) { return static_cast<float>(splitmix(0, k) >> 40) * 0x1p-23F - 1; }
 
 // `count` reals in the backend's memory, beginning with number `first` of that list.
 template <tensor_backend B>

@@ -52,15 +52,19 @@ constexpr std::uint64_t hash_of(std::string_view text) {
   return hash;
 }
 
-// The key of a tensor, of which its name is all that every rank and every run has in common: its hash, and with the
-// seed the finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
+// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): its finalizer, and the number that it gives k numbers after a seed.
+constexpr std::uint64_t scrambled(std::uint64_t x) {
+  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+  x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+  return x ^ (x >> 31);
+}
+constexpr std::uint64_t splitmix(std::uint64_t seed, std::uint64_t k) {
+  return scrambled(seed + (k + 1) * 0x9E3779B97F4A7C15u);
+}
+
+// The key of a tensor, of which its name is all that every rank and every run has in common: its hash, with the seed.
 constexpr std::uint64_t random_key(std::uint64_t seed, std::string_view name) {
-  const auto mixed = [](std::uint64_t x) {
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-    return x ^ (x >> 31);
-  };
-  return mixed(hash_of(name) ^ mixed(seed + 0x9E3779B97F4A7C15u));
+  return scrambled(hash_of(name) ^ splitmix(seed, 0));
 }
 
 }  // namespace normuon

@@ -2,6 +2,8 @@
 #ifndef NORMUON_OPTIMIZER_BINDING_HPP
 #define NORMUON_OPTIMIZER_BINDING_HPP
 
+#include <algorithm>
+#include <array>
 #include <string>
 
 #include "normuon/optimizer/parameter.hpp"
@@ -26,17 +28,69 @@ std::string types_taken_by() {
   return list;
 }
 
-// What a view is bound as: a word for messages, the error of a view that can't be taken, and whether a step writes it.
+// What a view is bound as: where it is kept, a word for messages, the error of a view that can't be taken, and whether
+// a step writes it.
 struct binding_kind {
+  bound_matrix parameter_part::*member;
   std::string_view what;
   error_code code;
   bool written;
 };
-inline constexpr binding_kind weight_binding{"weight", error_code::parameter, true},
-    gradient_binding{"gradient", error_code::gradient, false}, change_binding{"change", error_code::gradient, true};
+inline constexpr binding_kind weight_binding{&parameter_part::weight, "weight", error_code::parameter, true},
+    gradient_binding{&parameter_part::gradient, "gradient", error_code::gradient, false},
+    change_binding{&parameter_part::change, "change", error_code::gradient, true};
 
-// Throws where `m` can't be walked: negative sizes, no memory, sizes beyond 64 bits, or, if it is written, elements
-// that share memory through a stride of 0.
+// The steps by which a view that has elements is walked: from row to row, column to column and matrix to matrix, of 0
+// where there is only one.
+class view_walk {
+ public:
+  explicit view_walk(const bound_matrix& m)
+      : size_(static_cast<index_t>(size_of(m.first.type))),
+        steps_{step{m.first.rows, m.first.row_stride}, {m.first.cols, m.first.col_stride}, {m.batch, m.batch_stride}} {
+    for (step& s : steps_)
+      if (s.count == 1) s.stride = 0;
+  }
+
+  // Whether the way from the first element to any other fits 64 bits, in bytes.
+  bool fits() const {
+    index_t all = size_, bytes = 0;
+    for (const step& s : steps_)
+      if (__builtin_mul_overflow(s.count - 1, s.stride, &bytes) ||
+          __builtin_mul_overflow(bytes, bytes < 0 ? -size_ : size_, &bytes) || __builtin_add_overflow(all, bytes, &all))
+        return false;
+    return true;
+  }
+  // Whether every stride is longer than all that the shorter ones span, in a walk that fits: then no two elements share
+  // memory, also where matrices or their rows are interleaved.
+  bool is_apart() const {
+    auto steps = steps_;
+    const auto length = [](const step& s) { return s.stride < 0 ? -s.stride : s.stride; };
+    std::sort(steps.begin(), steps.end(), [&](const step& a, const step& b) { return length(a) < length(b); });
+    index_t span = 0;
+    for (const step& s : steps) {
+      if (s.count > 1 && length(s) <= span) return false;
+      span += (s.count - 1) * length(s);
+    }
+    return true;
+  }
+
+ private:
+  struct step {
+    index_t count, stride;
+  };
+  index_t size_;
+  std::array<step, 3> steps_;
+};
+
+// For messages: "strides of 4 and 1", and of a batch how far its matrices are apart.
+inline std::string strides_of(const bound_matrix& m) {
+  const std::string of_one =
+      "strides of " + std::to_string(m.first.row_stride) + " and " + std::to_string(m.first.col_stride);
+  return m.batch == 1 ? of_one : of_one + ", and " + std::to_string(m.batch_stride) + " from matrix to matrix";
+}
+
+// Throws where `m` can't be walked: negative sizes, no memory, sizes or strides beyond 64 bits, or, if it is written,
+// elements that share memory.
 inline void validate_view(const std::string& name, const binding_kind& as, const bound_matrix& m) {
   const auto refuse = [&](const auto&... why) { fail(as.code, as.what, " of '", name, "': ", why...); };
   const matrix_view& v = m.first;
@@ -47,13 +101,12 @@ inline void validate_view(const std::string& name, const binding_kind& as, const
     refuse("expected sizes that fit 64 bits, got ", sizes_of(m));
   if (elements == 0) return;
   if (v.data == nullptr) refuse("expected memory for ", elements, " elements, got a null pointer");
-  if (as.written &&
-      ((v.rows > 1 && v.row_stride == 0) || (v.cols > 1 && v.col_stride == 0) || (m.batch > 1 && m.batch_stride == 0)))
-    refuse("expected elements of their own, got a stride of 0");
+  if (!view_walk(m).fits()) refuse("expected elements within 64 bits of each other, got ", strides_of(m));
+  if (as.written && !view_walk(m).is_apart()) refuse("expected elements of their own, got ", strides_of(m));
 }
 
-// The same, and throws where it is of a type that the backend does not take, has not the sizes of the part, or is what
-// a step reads and begins where the weight does, which it writes.
+// The same, and throws where it is of a type that the backend does not take, has not the sizes of the part, or begins
+// where something else begins that is bound to the part: a step reads one and writes the other.
 template <tensor_backend B>
 void validate_binding(const std::string& name, const parameter_part& part, const binding_kind& as,
                       const bound_matrix& m) {
@@ -63,8 +116,10 @@ void validate_binding(const std::string& name, const parameter_part& part, const
   const bound_matrix& w = part.weight;
   if (m.first.rows != w.first.rows || m.first.cols != w.first.cols || m.batch != w.batch)
     refuse("expected ", sizes_of(w), ", got ", sizes_of(m));
-  if (!as.written && m.elements() != 0 && m.first.data == w.first.data)
-    refuse("expected memory of its own, got that of the weight");
+  for (const binding_kind& other : {weight_binding, gradient_binding, change_binding})
+    if (const bound_matrix& bound = part.*other.member;
+        other.member != as.member && bound.elements() != 0 && bound.first.data == m.first.data)
+      refuse("expected memory of its own, got that of the ", other.what);
 }
 
 // The views of a user in the order of the rectangles that they show.
@@ -111,14 +166,13 @@ inline std::vector<parameter_part> parts_of(const std::string& name, const layou
 // Binds a view for each part, or none. Throws as validate_binding does, and where they are not as many. Returns whether
 // what is written has another type from now on, which plans depend on.
 template <tensor_backend B>
-bool bind_parts(parameter<B>& p, bound_matrix parameter_part::*member, const binding_kind& as,
-                std::span<const bound_matrix> given) {
+bool bind_parts(parameter<B>& p, const binding_kind& as, std::span<const bound_matrix> given) {
   if (given.size() != p.parts.size())
     fail(as.code, as.what, " of '", p.name, "': expected ", p.parts.size(), " views, got ", given.size());
   for (std::size_t k = 0; k < given.size(); ++k) validate_binding<B>(p.name, p.parts[k], as, given[k]);
   bool changed = false;
   for (std::size_t k = 0; k < given.size(); ++k) {
-    bound_matrix& bound = p.parts[k].*member;
+    bound_matrix& bound = p.parts[k].*as.member;
     changed |= as.written && bound.batch != 0 && bound.first.type != given[k].first.type;
     bound = given[k];
   }

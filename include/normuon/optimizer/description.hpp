@@ -11,6 +11,7 @@
 #include "normuon/optimizer/options.hpp"
 #include "normuon/optimizer/registry.hpp"
 #include "normuon/rules/names.hpp"
+#include "normuon/rules/presets.hpp"
 #include "normuon/shards/digest.hpp"
 #include "normuon/shards/plan/fields.hpp"
 
@@ -44,14 +45,6 @@ inline std::uint64_t digest_of(const coefficient_table& table) {
   return digest_of(std::as_bytes(std::span(numbers)));
 }
 
-inline std::string text_of(const std::optional<restart_steps>& restarts) {
-  if (!restarts) return "auto";
-  std::string text;
-  for (int step = 1; step <= restarts->last(); ++step)
-    if (restarts->contains(step)) text += (text.empty() ? "" : ",") + std::to_string(step);
-  return text.empty() ? "none" : text;
-}
-
 // The choices of a rule: all of its options but the numbers that may change from step to step.
 inline described_fields choices(const group_options& options) {
   if (const auto* o = std::get_if<adamw_options>(&options))
@@ -81,13 +74,10 @@ inline described_fields choices(const group_options& options) {
 
 // The preset whose choices these are, whatever their numbers; "none" where there is no such preset.
 inline std::string preset_of(const group_options& options) {
-  const std::pair<const char*, group_options> presets[] = {
-      {"paper", normuon_options::paper()},        {"reference", normuon_options::reference()},
-      {"nanogpt", normuon_options::nanogpt()},    {"dion", normuon_options::dion()},
-      {"jordan", muon_options::jordan()},         {"moonlight", muon_options::moonlight()},
-      {"torch_muon", muon_options::torch_muon()}, {"adamw", adamw_options()}};
-  for (const auto& [name, preset] : presets)
-    if (preset.index() == options.index() && choices(preset) == choices(options)) return name;
+  for (const named_preset& p : preset_table) {
+    const auto of_preset = std::visit([](const auto& o) { return group_options(o); }, p.options);
+    if (of_preset.index() == options.index() && choices(of_preset) == choices(options)) return std::string(p.name);
+  }
   return "none";
 }
 

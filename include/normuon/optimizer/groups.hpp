@@ -24,7 +24,7 @@ class parameter_groups {
   // times its own factor, AdamW's groups too, whose rates are rarely those of a matrix rule. Throws as add_group.
   void set_learning_rate(double x) {
     validate_not_negative("learning_rate", x);
-    const auto set_to_x = [x](const group& g) {
+    const auto set_to_x = [this, x](const group& g) {
       return changed(g, &normuon_options::learning_rate, &adamw_options::learning_rate, x);
     };
     for (const group& g : groups_) set_to_x(g);  // all can be set, or none is
@@ -42,8 +42,7 @@ class parameter_groups {
   // Gradients are `scale` times what is bound, from now on: 1 / loss scale, or the factor of a clipped norm. Write that
   // as min(1.0, most / norm), in this order: where the norm is NaN it is 1, and the step finds the NaN.
   void set_gradient_scale(double scale) {
-    validate_not_negative("gradient_scale", scale);
-    validate_fits<typename Backend::real>("gradient_scale", scale);
+    validate_numbers(groups_, scale);
     gradient_scale_ = scale;
   }
 
@@ -52,12 +51,10 @@ class parameter_groups {
     if (numbers.size() != groups_.size())
       fail(error_code::option, "expected the numbers of ", groups_.size(), " groups, got those of ", numbers.size());
     std::vector<group> next = groups_;
-    for (std::size_t i = 0; i < next.size(); ++i) {
-      next[i].set_numbers(numbers[i]);
-      validate_numbers<typename Backend::real>(next[i]);
-    }
-    set_gradient_scale(scale);
+    for (std::size_t i = 0; i < next.size(); ++i) next[i].set_numbers(numbers[i]);
+    validate_numbers(next, scale);
     groups_ = std::move(next);
+    gradient_scale_ = scale;
   }
 
   // What was added, in order.
@@ -80,14 +77,24 @@ class parameter_groups {
   bool planned_ = false;  // false: what a step needs was changed since it was laid out
 
  private:
+  using real = typename Backend::real;
+
+  static void validate_numbers(const std::vector<group>& groups, double scale) {
+    validate_not_negative("gradient_scale", scale);
+    validate_fits<real>("gradient_scale", scale);
+    validate_not_lost<real>("gradient_scale", scale);
+    for (const group& g : groups) normuon::validate_numbers<real>(g, scale);
+  }
+
   group_id add_matrix_group(const normuon_options& o, std::string_view rule, group_factors factors) {
+    validate(o);
     decide<Backend>(o.orthogonalizer, o.published, 1, 1);  // refuses an unsafe table, whatever the shape
     return push_group({o, rule, factors});
   }
   group_id push_group(const group& g) {
     validate_not_negative("learning_rate factor", g.factors.learning_rate);
     validate_not_negative("weight_decay factor", g.factors.weight_decay);
-    validate_numbers<typename Backend::real>(g);
+    normuon::validate_numbers<real>(g, gradient_scale_);
     groups_.push_back(g);
     groups_.back().given = g.options;
     planned_ = false;
@@ -95,10 +102,10 @@ class parameter_groups {
   }
 
   // The group with one number set. Throws where the result is not valid.
-  static group changed(group g, double normuon_options::*matrix, double adamw_options::*elements, double x) {
+  group changed(group g, double normuon_options::*matrix, double adamw_options::*elements, double x) const {
     if (auto* o = std::get_if<normuon_options>(&g.options)) o->*matrix = x;
     else std::get<adamw_options>(g.options).*elements = x;
-    validate_numbers<typename Backend::real>(g);
+    normuon::validate_numbers<real>(g, gradient_scale_);
     return g;
   }
   void set(group_id id, double normuon_options::*matrix, double adamw_options::*elements, double x) {

@@ -73,14 +73,19 @@ struct group {
   }
 };
 
-// Throws where an option is out of its range, or a number that steps use does not fit Real, the type of state.
+// Throws where an option is out of its range, or a number that steps use does not fit Real, the type of state. A rate
+// may vanish there, as at the end of a schedule; a gradient times its scale may not, for then there would be none.
 template <class Real>
-void validate_numbers(const group& g) {
+void validate_numbers(const group& g, double gradient_scale) {
   std::visit([](const auto& o) { validate(o); }, g.options);
-  const step_values values = g.values(1);
+  const step_values values = g.values(gradient_scale);
   validate_fits<Real>("learning_rate, times its factor", values.rate);
   validate_fits<Real>("learning_rate * weight_decay, times their factors", values.decay);
-  if (const auto* o = std::get_if<adamw_options>(&g.options)) validate_fits<Real>("epsilon", o->epsilon);
+  validate_not_lost<Real>("gradient_scale, times 1 - momentum", values.take);
+  if (const auto* o = std::get_if<adamw_options>(&g.options)) {
+    validate_fits<Real>("epsilon", o->epsilon);
+    validate_not_lost<Real>("epsilon", o->epsilon);
+  }
 }
 
 // A matrix_ref with its type as a value: a batch of views.

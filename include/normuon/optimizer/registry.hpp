@@ -3,6 +3,7 @@
 #define NORMUON_OPTIMIZER_REGISTRY_HPP
 
 #include <map>
+#include <optional>
 
 #include "normuon/optimizer/binding.hpp"
 #include "normuon/optimizer/groups.hpp"
@@ -23,28 +24,20 @@ class registry : public parameter_groups<Backend> {
   // parameter, whose gradient is the sum of theirs.
   template <class T>
   void add_parameter(group_id id, std::string name, matrix_ref<T> weight) {
-    add_parameter(id, std::move(name), weight, matrix_ref<const T>{.batch = 0});
+    add(id, parameter_of(std::move(name), weight), {});
   }
   template <class T, class G>
   void add_parameter(group_id id, std::string name, matrix_ref<T> weight, matrix_ref<G> gradient) {
-    static_assert(!std::is_const_v<T>, "a weight must be writable");
-    parameter<Backend> p{.name = std::move(name),
-                         .rows = weight.rows,
-                         .cols = weight.cols,
-                         .batch = weight.batch,
-                         .type = element_type_of<T>};
-    p.parts.push_back({.where = {0, 0, weight.rows, weight.cols}, .weight = bound_matrix(weight)});
-    const bound_matrix one(gradient);
-    add(id, std::move(p), gradient.batch != 0, {&one, 1});
+    add(id, parameter_of(std::move(name), weight), std::vector{bound_matrix(gradient)});
   }
   template <class T>
   void add_parameter(group_id id, std::string name, const sharded_ref<T>& weight) {
-    add_sharded(id, std::move(name), weight, false, {});
+    add(id, parameter_of(std::move(name), weight), {});
   }
   template <class T, class G>
   void add_parameter(group_id id, std::string name, const sharded_ref<T>& weight, const sharded_ref<G>& gradient) {
     normuon::require_same_cut(name, gradient_binding, weight.how, weight.rows, weight.cols, weight.batch, gradient);
-    add_sharded(id, std::move(name), weight, true, bound_parts(gradient));
+    add(id, parameter_of(std::move(name), weight), bound_parts(gradient));
   }
 
   // Forgets a parameter and returns what this rank keeps of its state. In one process `import_state(name, ...)` gives
@@ -65,8 +58,9 @@ class registry : public parameter_groups<Backend> {
   void freeze(std::string_view name) { parameters_[index_of(name)].frozen = true; }
   void unfreeze(std::string_view name) { parameters_[index_of(name)].frozen = false; }
 
-  // Binds other memory of the same shape, checked as add_parameter does, but for other parameters' memory. Where both
-  // move, bind the weight first. An unbound gradient is absent: see missing_gradient_policy.
+  // Binds other memory of the same shape, checked as add_parameter does, but for other parameters' memory. A weight can
+  // move to where its gradient is when that has been bound elsewhere or unbound, and the other way round. An unbound
+  // gradient is absent: see missing_gradient_policy.
   template <class T>
   void bind_weight(std::string_view name, matrix_ref<T> weight) {
     static_assert(!std::is_const_v<T>, "a weight must be writable");
@@ -100,13 +94,13 @@ class registry : public parameter_groups<Backend> {
   void bind_change(std::string_view name, matrix_ref<T> change) {
     static_assert(!std::is_const_v<T>, "a change buffer must be writable");
     const bound_matrix one(change);
-    bind(name, &parameter_part::change, change_binding, {&one, 1});
+    bind(name, change_binding, {&one, 1});
   }
   template <class T>
   void bind_change(std::string_view name, const sharded_ref<T>& change) {
     static_assert(!std::is_const_v<T>, "a change buffer must be writable");
     require_same_cut(name, change_binding, change);
-    bind(name, &parameter_part::change, change_binding, bound_parts(change));
+    bind(name, change_binding, bound_parts(change));
   }
 
   // State: "<name>.step", ".momentum", ".second_moment" and ".master" of every parameter, or of one: what this rank
@@ -200,9 +194,17 @@ class registry : public parameter_groups<Backend> {
     return found->second;
   }
 
+  // A parameter with name, sizes, layout and weights of its parts.
   template <class T>
-  void add_sharded(group_id id, std::string name, const sharded_ref<T>& w, bool has_gradient,
-                   std::span<const bound_matrix> gradients) {
+  static parameter<Backend> parameter_of(std::string name, const matrix_ref<T>& w) {
+    static_assert(!std::is_const_v<T>, "a weight must be writable");
+    parameter<Backend> p{
+        .name = std::move(name), .rows = w.rows, .cols = w.cols, .batch = w.batch, .type = element_type_of<T>};
+    p.parts.push_back({.where = {0, 0, w.rows, w.cols}, .weight = bound_matrix(w)});
+    return p;
+  }
+  template <class T>
+  parameter<Backend> parameter_of(std::string name, const sharded_ref<T>& w) const {
     static_assert(!std::is_const_v<T>, "a weight must be writable");
     parameter<Backend> p{.name = std::move(name),
                          .rows = w.rows,
@@ -211,11 +213,10 @@ class registry : public parameter_groups<Backend> {
                          .type = element_type_of<T>,
                          .how = w.how};
     p.parts = parts_of(p.name, w.how, w.rows, w.cols, w.batch, rank_, ranks_, bound_parts(w));
-    add(id, std::move(p), has_gradient, gradients);
+    return p;
   }
 
-  // p: its name, sizes, layout and the weights of its parts are given.
-  void add(group_id id, parameter<Backend> p, bool has_gradient, std::span<const bound_matrix> gradients) {
+  void add(group_id id, parameter<Backend> p, const std::optional<std::vector<bound_matrix>>& gradients) {
     const group& g = group_at(id);
     if (p.name.empty()) fail(error_code::parameter, "expected a name for the parameter, got an empty one");
     if (indices_.contains(p.name)) fail(error_code::parameter, "there is a parameter '", p.name, "' already");
@@ -225,8 +226,8 @@ class registry : public parameter_groups<Backend> {
       require_own_memory(p.name, a.weight);
     }
     p.has_master = g.keeps_master(p.type);
-    if (has_gradient) bind_parts(p, &parameter_part::gradient, gradient_binding, gradients);
-    p.has_gradient = has_gradient;
+    if (gradients) bind_parts(p, gradient_binding, *gradients);
+    p.has_gradient = gradients.has_value();
     const auto* o = std::get_if<normuon_options>(&g.options);
     const index_t elements = p.elements_here();
     p.state = parameter_state<Backend>(backend_, elements,
@@ -252,16 +253,15 @@ class registry : public parameter_groups<Backend> {
     if (group_of(p).keeps_master(type) != p.has_master)
       fail(error_code::parameter, "weight of '", p.name, "': expected one ", p.has_master ? "of" : "wider than",
            " 16 bits, as it was when its master was decided on, got ", name_of(type));
-    bind(name, &parameter_part::weight, weight_binding, given);
+    bind(name, weight_binding, given);
     p.type = type;
   }
   void bind_gradient(std::string_view name, std::span<const bound_matrix> given) {
-    bind(name, &parameter_part::gradient, gradient_binding, given);
+    bind(name, gradient_binding, given);
     parameters_[index_of(name)].has_gradient = true;
   }
-  void bind(std::string_view name, bound_matrix parameter_part::*member, const binding_kind& as,
-            std::span<const bound_matrix> given) {
-    if (bind_parts(parameters_[index_of(name)], member, as, given) && has_capture<Backend>) planned_ = false;
+  void bind(std::string_view name, const binding_kind& as, std::span<const bound_matrix> given) {
+    if (bind_parts(parameters_[index_of(name)], as, given) && has_capture<Backend>) planned_ = false;
   }
 
   template <class T>

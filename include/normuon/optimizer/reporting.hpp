@@ -118,17 +118,18 @@ parameter_report report_on(const plan<B>& p, const plan_values<B>& values, const
                         .path = values.paths[static_cast<std::size_t>(shape)]};
   }
   if (report.outcome != outcome::moved && report.outcome != outcome::non_finite_update) return report;
-  const auto matrices = static_cast<index_t>(end - first);
   const double rate = values.at(p.numbers(parameter.group).rate);
-  double square = 0, direction = 0, before = 0, after = 0, residual = 0, moved = 0;
+  double square = 0, direction = 0, before = 0, after = 0, residual = 0, moved = 0, elements = 0;
   for (std::size_t k = first; k < end; ++k) {
+    const bool elementwise = p.shape_of[k] < 0;
+    if (!elementwise && !propagate && values.at(p.sound[k]) == 0) continue;
     const double norm = values.at(p.norm[k]);
-    if (p.shape_of[k] < 0) {
+    const index_t m = p.W[k].rows, n = p.W[k].cols;
+    elements += static_cast<double>(m * n);
+    if (elementwise) {
       square += norm * norm;
       continue;
     }
-    if (!propagate && values.at(p.sound[k]) == 0) continue;
-    const index_t m = p.W[k].rows, n = p.W[k].cols;
     const neuron_sums sums = sum_neurons(values.vector_at(p.r[k]), values.vector_at(p.f[k]), p.neurons[k], m * n);
     moved += 1;
     direction += norm * norm;
@@ -138,9 +139,7 @@ parameter_report report_on(const plan<B>& p, const plan_values<B>& values, const
     if (diagnostics) residual += orthogonality_residual(values.vector_at(p.q[k]), std::min(m, n), sums.norm_o);
   }
   report.update_norm = rate * std::sqrt(square);
-  const index_t elements =
-      p.shape_of[first] >= 0 ? matrices * parameter.rows * parameter.cols : parameter.elements_here();
-  report.update_rms = report.update_norm / std::sqrt(static_cast<double>(elements));
+  report.update_rms = elements > 0 ? report.update_norm / std::sqrt(elements) : 0;
   report.direction_norm = std::sqrt(direction);
   if (diagnostics && moved > 0) {
     report.spread_before = before / moved;

@@ -53,13 +53,33 @@ std::string place_of(const Tensor& t) {
   return shape_text(t.shape) + (t.whole.empty() ? "" : " at " + shape_text(t.start) + " of " + shape_text(t.whole));
 }
 
-// The tensors that hold what rank `rank` keeps of the state of `p`.   step: one number;   momentum: the weight's shape;
-// second_moment: one number per neuron, its owner's (matrix rules; none for Muon), or per element (AdamW);   master:
-// the weight's shape, where it has one. The shapes of a batch begin with its length.
+// What a parameter's state holds behind its counter: reals from `place` on, of the weight's shape or one per neuron.
+struct state_kind {
+  const char* suffix;
+  index_t place;
+  bool per_neuron = false;
+  index_t neurons = 0;
+};
+
+// momentum: the weight's shape;   second_moment: one number per neuron (matrix rules; none for Muon), or per element
+// (AdamW);   master: the weight's shape, where it has one.
+template <tensor_backend B>
+std::vector<state_kind> kinds_of_state(const parameter<B>& p, const group& g) {
+  std::vector<state_kind> kinds{{".momentum", 0}};
+  const index_t behind_momentum = p.elements_here();
+  const auto* const o = std::get_if<normuon_options>(&g.options);
+  if (!o) kinds.push_back({".second_moment", behind_momentum});
+  else if (o->neuron_axis != neuron_axis::none)
+    kinds.push_back({".second_moment", behind_momentum, true, neuron_count(o->neuron_axis, p.rows, p.cols)});
+  if (p.has_master) kinds.push_back({".master", p.state.master() - p.state.momentum()});
+  return kinds;
+}
+
+// The tensors that hold what rank `rank` keeps of the state of `p`: the step, one number, then its kinds, second
+// moments of neurons where it is their owner. The shapes of a batch begin with its length.
 template <tensor_backend B>
 std::vector<state_tensor> state_tensors(const parameter<B>& p, const group& g, int rank) {
   std::vector<state_tensor> tensors;
-  const bool whole = p.is_whole_here();
   const auto add = [&](const char* suffix, std::vector<index_t> start, std::vector<index_t> shape,
                        std::vector<index_t> all, index_t place, bool is_all) {
     if (p.batch == 1)
@@ -72,44 +92,34 @@ std::vector<state_tensor> state_tensors(const parameter<B>& p, const group& g, i
     t.place = place;
     tensors.push_back(std::move(t));
   };
-  const auto add_like_weight = [&](const char* suffix, index_t place) {
-    for (const parameter_part& a : p.parts)
-      add(suffix, {0, a.where.row, a.where.col}, {p.batch, a.where.rows, a.where.cols}, {p.batch, p.rows, p.cols},
-          place + a.before, whole);
-  };
+  const auto is_mine = [&](int owner) { return owner == rank || owner == no_owner; };  // none: it is empty
   tensors.push_back({{p.name + ".step", element_type::float64, {1}}, -1});
-  add_like_weight(".momentum", 0);
-  const index_t elements = p.elements_here();
-  if (!g.is_matrix_rule()) {
-    add_like_weight(".second_moment", elements);
-  } else if (const neuron_axis axis = std::get<normuon_options>(g.options).neuron_axis; axis != neuron_axis::none) {
-    const index_t neurons = neuron_count(axis, p.rows, p.cols);
-    const auto is_mine = [&](int owner) { return owner == rank || owner == no_owner; };  // none: it is empty
-    if (std::all_of(p.owners.begin(), p.owners.end(), is_mine)) {
-      add(".second_moment", {0, 0}, {p.batch, neurons}, {p.batch, neurons}, elements, true);
+  for (const state_kind& kind : kinds_of_state(p, g)) {
+    const index_t n = kind.neurons;
+    if (!kind.per_neuron) {
+      for (const parameter_part& a : p.parts)
+        add(kind.suffix, {0, a.where.row, a.where.col}, {p.batch, a.where.rows, a.where.cols},
+            {p.batch, p.rows, p.cols}, kind.place + a.before, p.is_whole_here());
+    } else if (std::all_of(p.owners.begin(), p.owners.end(), is_mine)) {
+      add(kind.suffix, {0, 0}, {p.batch, n}, {p.batch, n}, kind.place, true);
     } else {
       for (index_t b = 0; b < p.batch; ++b)
         if (is_mine(p.owners[static_cast<std::size_t>(b)]))
-          add(".second_moment", {b, 0}, {1, neurons}, {p.batch, neurons}, elements + b * neurons, false);
+          add(kind.suffix, {b, 0}, {1, n}, {p.batch, n}, kind.place + b * n, false);
     }
   }
-  if (p.has_master) add_like_weight(".master", p.state.master() - p.state.momentum());
   return tensors;
 }
 
 // The tensors of all ranks together, in the same order.
 template <tensor_backend B>
 std::vector<listed_tensor> whole_state(const parameter<B>& p, const group& g) {
-  const auto shaped = [&](const char* suffix, std::vector<index_t> shape) {
+  std::vector<listed_tensor> tensors = {{p.name + ".step", element_type::float64, {1}}};
+  for (const state_kind& kind : kinds_of_state(p, g)) {
+    std::vector<index_t> shape = kind.per_neuron ? std::vector{kind.neurons} : std::vector{p.rows, p.cols};
     if (p.batch != 1) shape.insert(shape.begin(), p.batch);
-    return listed_tensor{p.name + suffix, element_type_of<typename B::real>, std::move(shape)};
-  };
-  std::vector<listed_tensor> tensors = {{p.name + ".step", element_type::float64, {1}},
-                                        shaped(".momentum", {p.rows, p.cols})};
-  if (!g.is_matrix_rule()) tensors.push_back(shaped(".second_moment", {p.rows, p.cols}));
-  else if (const neuron_axis axis = std::get<normuon_options>(g.options).neuron_axis; axis != neuron_axis::none)
-    tensors.push_back(shaped(".second_moment", {neuron_count(axis, p.rows, p.cols)}));
-  if (p.has_master) tensors.push_back(shaped(".master", {p.rows, p.cols}));
+    tensors.push_back({p.name + kind.suffix, element_type_of<typename B::real>, std::move(shape)});
+  }
   return tensors;
 }
 

@@ -3,6 +3,7 @@
 #define NORMUON_RULES_ADAMW_HPP
 
 #include "normuon/backend.hpp"
+#include "normuon/rules/names.hpp"
 #include "normuon/rules/options.hpp"
 
 namespace normuon {
@@ -18,12 +19,14 @@ struct adamw_options {
   normuon::weight_rounding weight_rounding = weight_rounding::stochastic;  // of weights of 16 bits
 };
 
-// Throws where a number is out of the range stated above.
+// Throws where a number is out of the range stated above, or a choice is none.
 constexpr void validate(const adamw_options& o) {
   validate_rates(o.learning_rate, o.weight_decay);
   validate_fraction("momentum", o.momentum);
   validate_fraction("beta2", o.beta2);
   validate_not_negative("epsilon", o.epsilon);
+  validate_choice("decay", o.decay);
+  validate_choice("weight_rounding", o.weight_rounding);
 }
 
 // Element by element, so nothing ever travels: `advance` and `direct` have nothing to do. Memory per parameter, in one

@@ -1,9 +1,10 @@
-// What the choices in options are called where they are written as text: in checkpoints and on command lines. Standard
-// library only.
+// What the choices in options are called where they are written as text: in checkpoints and on command lines; a choice
+// without a name is none. Standard library only.
 #ifndef NORMUON_RULES_NAMES_HPP
 #define NORMUON_RULES_NAMES_HPP
 
 #include <array>
+#include <string>
 #include <string_view>
 
 #include "normuon/math/newton_schulz.hpp"
@@ -64,7 +65,15 @@ inline constexpr auto value_names<decay_form> = std::to_array<named_value<decay_
     {"decoupled", decay_form::decoupled},
     {"cautious", decay_form::cautious},
 });
-
+template <>
+inline constexpr auto value_names<compute_type> = std::to_array<named_value<compute_type>>({
+    {"auto", compute_type::automatic},
+    {"float64", compute_type::float64},
+    {"float32", compute_type::float32},
+    {"bfloat16", compute_type::bfloat16},
+    {"float16", compute_type::float16},
+    {"tensor_float32", compute_type::tensor_float32},
+});
 template <>
 inline constexpr auto value_names<weight_rounding> = std::to_array<named_value<weight_rounding>>({
     {"stochastic", weight_rounding::stochastic},
@@ -78,6 +87,23 @@ constexpr std::string_view name_of_value(const T& value) {
   for (const named_value<T>& n : value_names<T>)
     if (n.value == value) return n.name;
   fail(error_code::option, "expected a value that has a name, got another");
+}
+
+// Throws where an option's value is none of its type.
+template <class T>
+constexpr void validate_choice(std::string_view option, T value) {
+  for (const named_value<T>& n : value_names<T>)
+    if (n.value == value) return;
+  fail(error_code::option, "expected a choice of ", option, " that has a name, got ", static_cast<int>(value));
+}
+
+// "auto", "none", or the steps: "2,4".
+inline std::string text_of(const std::optional<restart_steps>& restarts) {
+  if (!restarts) return "auto";
+  std::string text;
+  for (int step = 1; step <= restarts->last(); ++step)
+    if (restarts->contains(step)) text += (text.empty() ? "" : ",") + std::to_string(step);
+  return text.empty() ? "none" : text;
 }
 
 }  // namespace normuon

@@ -4,6 +4,7 @@
 #define NORMUON_RULES_NORMUON_HPP
 
 #include "normuon/math/newton_schulz.hpp"
+#include "normuon/rules/names.hpp"
 #include "normuon/rules/options.hpp"
 
 namespace normuon {
@@ -14,7 +15,7 @@ struct normuon_options {
   double learning_rate = 1e-3;  // >= 0; with the scale rms_02 rates are of AdamW's size
   double momentum = 0.95;       // b1, in [0, 1)
   double beta2 = 0.95;          // b2, in [0, 1)
-  double epsilon = 1e-10;       // >= 0
+  double epsilon = 1e-10;       // 0 to 1e100: squares of what is divided by more would vanish
   double weight_decay = 0.1;    // >= 0; what is decayed is learning_rate * weight_decay
   bool nesterov = false;
   normuon::momentum_form momentum_form = normuon::momentum_form::ema;
@@ -59,16 +60,26 @@ struct normuon_options {
   }
 };
 
-// Throws where a number is out of the range stated above.
+// Throws where a number is out of the range stated above, or a choice is none.
 constexpr void validate(const normuon_options& o) {
   validate_rates(o.learning_rate, o.weight_decay);
   validate_fraction("momentum", o.momentum);
   validate_fraction("beta2", o.beta2);
   validate_not_negative("epsilon", o.epsilon);
+  if (o.epsilon > 1e100) fail(error_code::option, "expected epsilon <= 1e100, got ", o.epsilon);
   validate_not_negative("published.norm_added", o.published.norm_added);
   validate_not_negative("published.norm_floor", o.published.norm_floor);
   validate_not_negative("published.ratio_added", o.published.ratio_added);
   validate_not_negative("published.ratio_floor", o.published.ratio_floor);
+  validate_choice("momentum_form", o.momentum_form);
+  validate_choice("orthogonalizer.form", o.orthogonalizer.form);
+  validate_choice("orthogonalizer.guard", o.orthogonalizer.guard);
+  validate_choice("orthogonalizer.compute", o.orthogonalizer.compute);
+  validate_choice("neuron_axis", o.neuron_axis);
+  validate_choice("epsilon_form", o.epsilon_form);
+  validate_choice("scale", o.scale);
+  validate_choice("decay", o.decay);
+  validate_choice("weight_rounding", o.weight_rounding);
 }
 
 // What the owner of a run keeps (v) and uses while it makes the update: r, f, norms and flags are read for the report.

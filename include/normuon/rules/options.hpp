@@ -50,6 +50,13 @@ constexpr void validate_fits(std::string_view what, double x) {
     fail(error_code::option, what, ": expected a number that fits ", name_of(element_type_of<Real>), ", got ", x);
 }
 
+// Throws where x would be 0 in Real although it is not.
+template <class Real>
+constexpr void validate_not_lost(std::string_view what, double x) {
+  if (x != 0 && static_cast<Real>(x) == Real(0))
+    fail(error_code::option, what, ": expected a number that fits ", name_of(element_type_of<Real>), ", got ", x);
+}
+
 // Throws where x is not in [0, 1).
 constexpr void validate_fraction(std::string_view option, double x) {
   if (!(x >= 0 && x < 1) || !is_finite(x)) fail(error_code::option, "expected ", option, " in [0, 1), got ", x);

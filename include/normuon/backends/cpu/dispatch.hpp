@@ -1,15 +1,15 @@
 // Which packed kernel computes: a pure function of the processor's features and maker, so that bits never depend on a
-// measurement. The environment's NORMUON_CPU may name a lesser one; a name may also be asked for (cpu_options).
+// measurement. The environment's NORMUON_CPU may name another; a name may also be asked for (cpu_options).
 #ifndef NORMUON_BACKENDS_CPU_DISPATCH_HPP
 #define NORMUON_BACKENDS_CPU_DISPATCH_HPP
 
+#include <algorithm>
 #include <cstdlib>
-#include <utility>
 
 #include "normuon/backends/cpu/options.hpp"
 #include "normuon/backends/cpu/tiles/portable.hpp"
+#include "normuon/element_types.hpp"
 #include "normuon/errors.hpp"
-#include "normuon/math/formulas.hpp"
 #if defined(__x86_64__)
 #include "normuon/backends/cpu/tiles/amx.hpp"
 #include "normuon/backends/cpu/tiles/avx2.hpp"
@@ -34,8 +34,9 @@ inline bool runs_here(cpu_path path) {
 #endif
 }
 
-// The best path of this processor. vdpbf16ps does twice the work of an fp32 FMA on AMD's Zen 4 and later, and half of
-// it on Intel's (docs/results.md), so there bfloat16 is computed as rounded floats.
+// The best path of this processor. vdpbf16ps does twice the work of an fp32 FMA on AMD's Zen 4 (docs/results.md), and
+// did half of it on the Intel one with AMX that was at hand (110 and 240 GFLOP/s on registers), so on Intel's bfloat16
+// is computed as rounded floats.
 inline cpu_path best_path() {
 #if defined(__x86_64__)
   if (runs_here(cpu_path::avx512_bf16) && __builtin_cpu_is("amd")) return cpu_path::avx512_bf16;
@@ -45,20 +46,22 @@ inline cpu_path best_path() {
   return cpu_path::portable;
 }
 
-// `wanted`, or for automatic the best path, lowered to what NORMUON_CPU names.
-// Throws where the processor can't run it, or the environment's name is none.
+// `wanted`, or for automatic the path that NORMUON_CPU names, or the best one. What the environment names is lowered to
+// what this processor runs. Throws where the processor can't run what is wanted, or the environment's name is none.
 inline cpu_path chosen_path(cpu_path wanted) {
+  if (static_cast<std::size_t>(wanted) >= cpu_path_names.size())
+    fail(error_code::option, "expected a path of kernels, got ", static_cast<int>(wanted));
   if (wanted != cpu_path::automatic) {
     if (!runs_here(wanted)) fail(error_code::option, "this processor can't run the path ", name_of(wanted));
     return wanted;
   }
-  const cpu_path best = best_path();
-  const char* const lowered = std::getenv("NORMUON_CPU");
-  if (lowered == nullptr || *lowered == '\0') return best;
+  const char* const name = std::getenv("NORMUON_CPU");
+  if (name == nullptr || *name == '\0') return best_path();
   for (std::size_t i = 1; i < cpu_path_names.size(); ++i)
-    if (cpu_path_names[i] == lowered) return std::min(best, static_cast<cpu_path>(i));
+    if (const auto named = static_cast<cpu_path>(i); cpu_path_names[i] == name)
+      return runs_here(named) ? named : std::min(named, best_path());
   fail(error_code::option, "NORMUON_CPU names no path: expected portable, avx2, avx512, avx512_bf16 or amx, got ",
-       lowered);
+       name);
 }
 
 // Calls f.operator()<K>() with the kernel of a path and type of the iteration.

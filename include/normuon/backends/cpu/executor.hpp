@@ -15,6 +15,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "normuon/errors.hpp"
+
 namespace normuon {
 
 // size(): workers, at least 1. for_each(count, task): calls task(worker, i) once for each i = 0 to count - 1, with
@@ -34,8 +36,9 @@ concept waiting_executor = executor<E> && requires(E& e, void (*call)(void*)) { 
 // One for_each at a time.
 class thread_pool {
  public:
-  // threads: at least 1, or 0 for as many as the machine runs at once.
+  // threads: at least 1, or 0 for as many as the machine runs at once. Throws where it is less.
   explicit thread_pool(int threads = 0) {
+    if (threads < 0) fail(error_code::option, "expected a number of threads >= 0, got ", threads);
     const int all = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
     const int wanted = threads > 0 ? threads : all;
     threads_.reserve(static_cast<std::size_t>(wanted - 1));

@@ -3,13 +3,13 @@
 #ifndef NORMUON_BACKENDS_CPU_PACKED_OPERAND_HPP
 #define NORMUON_BACKENDS_CPU_PACKED_OPERAND_HPP
 
-#include "normuon/backend.hpp"
 #include "normuon/backends/cpu/bands.hpp"
 #include "normuon/backends/cpu/dispatch.hpp"
 #include "normuon/backends/cpu/host_memory.hpp"
 #include "normuon/backends/cpu/lines.hpp"
 #include "normuon/backends/cpu/packed_products.hpp"
 #include "normuon/backends/cpu/vectorized.hpp"
+#include "normuon/operation_types.hpp"
 
 namespace normuon {
 
@@ -20,7 +20,6 @@ using door_block = float[rows_of_door][columns_of_door];
 class packed_operand {
  public:
   const operand_shape& shape() const { return shape_; }
-  cpu_path path() const { return path_; }
 
   static std::size_t bytes(const operand_shape& shape, cpu_path path) {
     return with_kernel(path, shape.compute, [&]<class K> {

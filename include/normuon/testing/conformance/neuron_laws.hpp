@@ -8,7 +8,8 @@
 
 namespace normuon::testing {
 
-// Lines of one number have that number's square; other lines the mean of theirs.
+// Lines of one number of so few bits that no sum of its squares is rounded have that square; other lines the mean of
+// theirs.
 template <tensor_backend B>
 void mean_squares_are_exact_for_constant_lines(B& b) {
   for_each_iteration_run<B>([&](compute_type compute, extent e, index_t count, int) {
