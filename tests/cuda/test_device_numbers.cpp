@@ -173,6 +173,23 @@ TEST_CASE("steps from zero, huge and tiny gradients on a device are those of the
   }
 }
 
+TEST_CASE("what was written from pinned memory is the caller's again, however much it is" *
+          doctest::skip(!there_is_a_device())) {
+  cublas_backend b;
+  for (const std::size_t bytes : {std::size_t{1000}, std::size_t{5'000'000}}) {
+    CAPTURE(bytes);
+    const pinned_memory source = make_pinned_memory(bytes);
+    const cuda_memory there = b.allocate(bytes);
+    std::memset(source.get(), 1, bytes);
+    b.write(there.data(), source.get(), bytes);
+    std::memset(source.get(), 2, bytes);
+    std::vector<unsigned char> found(bytes);
+    b.read(found.data(), there.data(), bytes);
+    b.sync();
+    CHECK((found == std::vector<unsigned char>(bytes, 1)));
+  }
+}
+
 // Runs under the tools of compute-sanitizer, too: every kernel, on shapes that fit no tile.
 TEST_CASE("steps of every rule in any layout have the bits of plain ones, and write nothing in the guard bands" *
           doctest::skip(!there_is_a_device())) {

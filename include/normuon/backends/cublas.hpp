@@ -81,16 +81,18 @@ class basic_cublas_backend {
     if (bytes > X.memory.size()) X.memory = allocate(bytes);
     X.shape = shape;
   }
-  // Small data goes through the ring; large data is the caller's again once the device has it.
+  // Through the ring, piece by piece: so the data is the caller's again whatever memory it lies in. The device reads
+  // pinned memory when it comes to it.
   void write(void* to, const void* from, std::size_t bytes) {
     refuse_in_recording("a write");
     if (bytes == 0) return;
     device_->use([&] {
-      if (bytes <= cuda_device::ring_bytes)
-        device_->ring().send(to, bytes, device_->stream(), [&](std::byte* sent) { std::memcpy(sent, from, bytes); });
-      else
-        check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, device_->stream()), "cudaMemcpyAsync of ", bytes,
-              " bytes to the device");
+      for (std::size_t done = 0; done < bytes; done += cuda_device::ring_bytes) {
+        const std::size_t piece = std::min(bytes - done, cuda_device::ring_bytes);
+        device_->ring().send(static_cast<std::byte*>(to) + done, piece, device_->stream(), [&](std::byte* sent) {
+          std::memcpy(sent, static_cast<const std::byte*>(from) + done, piece);
+        });
+      }
     });
   }
   void read(void* to, const void* from, std::size_t bytes) {

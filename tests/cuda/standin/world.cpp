@@ -88,13 +88,12 @@ void note_refusal(const char* name, const std::string& why) { world().last_refus
 void note_runtime_error(cudaError_t code) { last_error = code; }
 
 // cudaGetLastError "returns the last error that has been produced by any of the runtime calls in the same host thread
-// and resets it to cudaSuccess". A failed device can't be reset.
+// and resets it to cudaSuccess", also where a device has failed: then the next call fails again.
 cudaError_t take_last_error(const char* name, bool reset) {
   const std::lock_guard guard(lock());
   if (const int scheduled = count_call(name); scheduled != 0) return static_cast<cudaError_t>(scheduled);
   const cudaError_t code = last_error;
   if (reset) last_error = cudaSuccess;
-  if (code == cudaSuccess && !devices().empty()) return devices()[static_cast<std::size_t>(selected_device)].failed;
   return code;
 }
 

@@ -58,12 +58,7 @@ class timed_operands {
 template <class Run>
 double milliseconds_of(cudaStream_t stream, Run&& run) {
   constexpr int rounds = 3, repeats = 4;
-  const auto timed_event = [] {
-    cudaEvent_t event = nullptr;
-    check(cudaEventCreateWithFlags(&event, cudaEventDefault), "cudaEventCreateWithFlags");
-    return cuda_event(event);
-  };
-  const cuda_event start = timed_event(), end = timed_event();
+  const cuda_event start = make_timed_event(), end = make_timed_event();
   run();
   double least = std::numeric_limits<double>::infinity();
   for (int round = 0; round < rounds; ++round) {
