@@ -157,7 +157,7 @@ class basic_cublas_backend {
     const operand_view y = Y.view(), a = A.view(), b = B.view(), c = beta == 0 ? y : C.view();
     if (y.rows == 0 || y.cols == 0 || y.count == 0) return;
     device_->use([&] {
-      const product_plan& plan = device_->products().plan_for(y, a, b, Y.shape.compute, transpose, c == y);
+      const product_plan& plan = device_->products().plan_for(y, a, b, Y.shape.compute, transpose, beta != 0);
       add(product_operation{y, a, b, c, alpha, beta, &plan});
     });
   }
@@ -242,7 +242,9 @@ class basic_cublas_backend {
                           const operand& C) {
     const operand_view y = Y.view(), a = A.view(), b = B.view();
     const symmetric_plan* const plan =
-        device_->use([&] { return device_->products().symmetric_plan_for(y, a, b, Y.shape.compute, transpose); });
+        device_->use([&] {
+          return device_->products().symmetric_plan_for(y, a, b, Y.shape.compute, transpose, beta != 0);
+        });
     if (!plan) return multiply(Y, alpha, A, B, transpose, beta, C);
     device_->use([&] { add(symmetric_operation{y, a, b, beta == 0 ? y : C.view(), alpha, beta, plan}); });
     operate([&](table_set& t) { return mirror_operation{work(t, 0, {}), y}; });

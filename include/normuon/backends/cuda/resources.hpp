@@ -137,6 +137,17 @@ inline cublas_lt_handle make_cublas_lt() {
   return cublas_lt_handle(handle);
 }
 
+// A piece of memory, whoever owns it.
+struct byte_range {
+  const std::byte* first = nullptr;
+  std::size_t bytes = 0;
+
+  // Whether two share any; sharing all is sharing.
+  bool overlaps(const byte_range& other) const {
+    return bytes != 0 && other.bytes != 0 && first < other.first + other.bytes && other.first < first + bytes;
+  }
+};
+
 // Makes a device the current one, and the caller's again when it goes away.
 class current_device {
  public:
