@@ -163,6 +163,28 @@ TEST_CASE("what there is no room for is refused, and the device is usable afterw
   CHECK_FALSE(same_bits(t->weights(), before));
 }
 
+TEST_CASE("a driver that can't load kernels while a stream captures is refused, and says which are taken") {
+  standin::restart();
+  standin::set_driver_version(12020);
+  CHECK(refusal_of([] {
+          cublas_backend();
+        }).is(error_code::device, "expected a driver of CUDA 12.3 or newer, got one of 12.2"));
+  standin::set_driver_version(12030);
+  CHECK_NOTHROW(cublas_backend());
+}
+
+TEST_CASE("a kernel that can't be launched is named with its operation and sizes") {
+  standin::restart();
+  cublas_backend b;
+  cublas_operand P;
+  b.resize(P, {5, 5, 3, compute_type::bfloat16});
+  standin::fail_call("cudaLaunchKernel", 1, cudaErrorNotSupported);
+  CHECK(refusal_of([&] { b.add_identity(P, 1); })
+            .is(error_code::device,
+                "cudaLaunchKernel for add_identity of 3 matrices 5 x 5 in bfloat16, 3 blocks of 256 threads: "
+                "cudaErrorNotSupported"));
+}
+
 TEST_CASE("errors that end a device are known by their numbers, also where a toolkit has no names for them") {
   // Those after which "the process must be terminated and relaunched" (driver_types.h of CUDA 13.0), and ECC errors.
   for (const int code : {214, 226, 700, 702, 710, 714, 715, 716, 717, 718, 719, 721, 810, 911})

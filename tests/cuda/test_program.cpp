@@ -72,8 +72,8 @@ TEST_CASE("a program whose operands, tables, scratch and workspace of products s
   CHECK_FALSE(refused_with({tables, scratch, workspace}).code);
   CHECK_FALSE(refused_with({{memory, 0}, {memory, 0}, {memory, 300}}).code);
   const byte_range too_long{memory, 101}, too_early{memory + 199, 100}, all{memory, 300};
-  for (const program_memory& own : {program_memory{too_long, scratch, workspace}, {tables, scratch, too_early},
-                                    {all, {}, workspace}})
+  for (const program_memory& own :
+       {program_memory{too_long, scratch, workspace}, {tables, scratch, too_early}, {all, {}, workspace}})
     CHECK(refused_with(own).is(error_code::backend, "in memory of their own"));
   const byte_range of_read{X.data + 63, 1}, of_written{Y.data - 1, 2};
   for (const byte_range& shared : {of_read, of_written}) {

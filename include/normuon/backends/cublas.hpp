@@ -241,10 +241,8 @@ class basic_cublas_backend {
   void multiply_symmetric(operand& Y, double alpha, const operand& A, const operand& B, bool transpose, double beta,
                           const operand& C) {
     const operand_view y = Y.view(), a = A.view(), b = B.view();
-    const symmetric_plan* const plan =
-        device_->use([&] {
-          return device_->products().symmetric_plan_for(y, a, b, Y.shape.compute, transpose, beta != 0);
-        });
+    const symmetric_plan* const plan = device_->use(
+        [&] { return device_->products().symmetric_plan_for(y, a, b, Y.shape.compute, transpose, beta != 0); });
     if (!plan) return multiply(Y, alpha, A, B, transpose, beta, C);
     device_->use([&] { add(symmetric_operation{y, a, b, beta == 0 ? y : C.view(), alpha, beta, plan}); });
     operate([&](table_set& t) { return mirror_operation{work(t, 0, {}), y}; });

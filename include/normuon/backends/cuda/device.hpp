@@ -93,9 +93,19 @@ class cuda_device {
     int count = 0;
     check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
     if (count == 0) fail(error_code::device, "cudaGetDeviceCount: there is no CUDA device");
+    require_driver();
     if (device < 0) check(cudaGetDevice(&device), "cudaGetDevice");
     if (device >= count) fail(error_code::device, "expected a device of 0 to ", count - 1, ", got ", device);
     return device;
+  }
+
+  // Older ones can't load a kernel while a stream captures, and a step is captured before any of it has run.
+  static void require_driver() {
+    int version = 0;
+    check(cudaDriverGetVersion(&version), "cudaDriverGetVersion");
+    if (version < 12030)
+      fail(error_code::device, "expected a driver of CUDA 12.3 or newer, got one of ", version / 1000, ".",
+           version % 1000 / 10);
   }
 
   // For cuBLASLt: what cuBLAS recommends from Hopper on (its documentation, cublasSetWorkspace). Before it recommends

@@ -150,9 +150,8 @@ class cublas_lt_products {
     for (const cublasLtMatmulAlgo_t& algorithm : algorithms) {
       product_plan tried = make_plan(plan.key);
       tried.algorithm = algorithm;
-      const double time = milliseconds_of(stream_, [&](cudaStream_t stream) {
-        multiply(tried, on.Y(), 1, on.A(), on.B(), on.beta(), on.C(), stream);
-      });
+      const double time = milliseconds_of(
+          stream_, [&](cudaStream_t stream) { multiply(tried, on.Y(), 1, on.A(), on.B(), on.beta(), on.C(), stream); });
       if (time < least) least = time, plan.algorithm = algorithm;
     }
     choices_->add(key, text_of(plan.algorithm));

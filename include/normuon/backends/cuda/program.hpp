@@ -140,9 +140,8 @@ class cuda_program {
     b.packed.resize(tables);
     std::byte* const scratch = b.memory.data() + tables;
     b.recording.place(b.memory.data(), scratch);
-    check_program(b.recording.operations, {{b.memory.data(), tables},
-                                           {scratch, b.recording.scratch_bytes},
-                                           device->products().workspace()});
+    check_program(b.recording.operations,
+                  {{b.memory.data(), tables}, {scratch, b.recording.scratch_bytes}, device->products().workspace()});
     device->ring().reserve(tables);
     // In a stream of its own, so that what others put into the backend's stream can't get into the graph.
     b.graph = captured(device->capture_stream(),
