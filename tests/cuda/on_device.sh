@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What only a machine with a GPU can show, in less than ten minutes on 16 cores: the backend's tests, the golden vectors
 # and a training with the vendor's libraries, the shortest tests under each tool of compute-sanitizer, and benchmarks as
-# a table, those first that the aims are about. Ends with `N passed, N failed, N skipped`, and with an exit status of 0 where nothing failed.
+# a table, those first that the aims are about. Ends with `N passed, N failed, N skipped`, and with an exit status of 0
+# where nothing failed.
 #
 #     tests/cuda/on_device.sh [BUILD_FOLDER]             default: build/on_device; tables are in it: aims.csv, device.csv
 #     tests/cuda/on_device.sh --rehearse BUILD_FOLDER    the same script on the stand-in, in a folder that ./check built
