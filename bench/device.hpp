@@ -15,7 +15,7 @@ class device_probe {
  public:
   // Of a GPU's current device; probes are `elements` large. Throws error_code::device where there is none.
   explicit device_probe(index_t elements)
-      : elements_(elements), stream_(make_stream()), begin_(make_timer()), end_(make_timer()) {
+      : elements_(elements), stream_(make_stream()), begin_(make_timed_event()), end_(make_timed_event()) {
     const auto bytes = static_cast<std::size_t>(elements) * sizeof(float);
     from_ = make_device_memory(bytes);
     to_ = make_device_memory(bytes);
@@ -54,12 +54,6 @@ class device_probe {
   }
 
  private:
-  static cuda_event make_timer() {
-    cudaEvent_t event = nullptr;
-    check(cudaEventCreateWithFlags(&event, cudaEventDefault), "cudaEventCreateWithFlags");
-    return cuda_event(event);
-  }
-
   void copy() {
     check(cudaMemcpyAsync(to_.get(), from_.get(), static_cast<std::size_t>(elements_) * sizeof(float),
                           cudaMemcpyDeviceToDevice, stream()),

@@ -8,23 +8,22 @@
 #include <standin_launch.hpp>  // compiled by a C++ compiler, kernels run on the stand-in of tests/cuda/standin
 #endif
 
+#include "normuon/backends/cuda/kernels.hpp"
 #include "normuon/backends/cuda/resources.hpp"
 
 namespace normuon {
 
-// Puts kernel(arguments...) into the stream. Throws error_code::device where that is refused.
-template <class... Parameters, class... Arguments>
-void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, cudaStream_t stream, const Arguments&... arguments) {
+// Puts kernel(o) into the stream. Throws error_code::device where that is refused.
+template <class Operation>
+void launch(void (*kernel)(Operation), dim3 grid, dim3 block, cudaStream_t stream, const Operation& o) {
 #ifdef __CUDACC__
-  const auto put = [&](Parameters... values) {
-    void* addresses[] = {&values...};
-    return cudaLaunchKernel(reinterpret_cast<const void*>(kernel), grid, block, addresses, 0, stream);
-  };
-  const cudaError_t status = put(arguments...);
+  void* arguments[] = {const_cast<Operation*>(&o)};
+  const cudaError_t status = cudaLaunchKernel(reinterpret_cast<const void*>(kernel), grid, block, arguments, 0, stream);
 #else
-  const cudaError_t status = standin::launch(kernel, grid, block, stream, arguments...);
+  const cudaError_t status = standin::launch(kernel, grid, block, stream, o);
 #endif
-  check(status, "cudaLaunchKernel of ", grid.x, " blocks of ", block.x, " threads");
+  if (status != cudaSuccess)
+    check(status, "cudaLaunchKernel for ", operation_text(o), ", ", grid.x, " blocks of ", block.x, " threads");
 }
 
 }  // namespace normuon

@@ -39,13 +39,18 @@ class error : public std::runtime_error {
   error_code code_;
 };
 
-// Throws an error whose message is all parts written one after the other.
+// All parts written one after the other.
 template <class... Parts>
-[[noreturn]] void fail(error_code code, const Parts&... parts) {
+std::string message_of(const Parts&... parts) {
   std::ostringstream text;
   text.imbue(std::locale::classic());
   (text << ... << parts);
-  throw error(code, text.str());
+  return text.str();
+}
+
+template <class... Parts>
+[[noreturn]] void fail(error_code code, const Parts&... parts) {
+  throw error(code, message_of(parts...));
 }
 
 }  // namespace normuon

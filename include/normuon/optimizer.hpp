@@ -69,8 +69,8 @@ class optimizer : public registry<Backend> {
   }
 
   // One step: every parameter with a gradient moves, in place. Gradients are not modified. Ranks make it together, and
-  // decide alike what moves. Throws `poisoned` after a failure in the middle of an earlier step, and `non_finite` under
-  // policy `raise`.
+  // decide alike what moves. Throws `poisoned` after a failure in the middle of an earlier step, and `non_finite` as
+  // policy `raise` says.
   void step() { move(write_form::weight); }
 
   // The same step, but weights stay as they are: W_new - W, decay included, is written into the bound change buffers,

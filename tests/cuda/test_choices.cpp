@@ -4,6 +4,7 @@
 
 #include "cuda/placed_model.hpp"
 #include "normuon/backends/cublas.hpp"
+#include "normuon/io/checkpoint.hpp"
 #include "standin.hpp"
 #include "support/files.hpp"
 #include "support/refusal.hpp"
@@ -113,12 +114,62 @@ TEST_CASE("choices that are kept in a file are made once") {
   CHECK(folder.entries() == 1);
 }
 
+TEST_CASE("a run with timed choices goes on in another process from its file of choices, and from no other") {
+  const scratch_folder folder;
+  const auto started = [&](const char* choices) {
+    return std::make_unique<placed_model<cublas_backend>>(
+        some_matrices(), optimizer_options{},
+        cublas_backend({.products = {.algorithms = timed,
+                                     .symmetric = symmetric_form::timed,
+                                     .least_block = 8,
+                                     .choices_file = folder / choices}}));
+  };
+  const auto step = [](placed_model<cublas_backend>& m, int index) {
+    m.make_gradients(index);
+    m.opt.step();
+  };
+  restart_with(standin::algorithm::workspace);
+  auto m = started("choices");
+  step(*m, 0);
+  save_checkpoint(folder / "saved", m->opt);
+  step(*m, 1);
+  const auto expected = m->weights();
+  m.reset();
+
+  restart_with(standin::algorithm::plain);  // the fastest now, were it timed
+  m = started("choices");
+  load_checkpoint(folder / "saved", m->opt);
+  step(*m, 1);
+  CHECK(same_bits(m->weights(), expected));
+  m = started("others");
+  const auto load = [&] { load_checkpoint(folder / "saved", m->opt); };
+  CHECK(refusal_of(load).is(error_code::state, "kernel_path: expected 'cublasLt bfloat16, timed"));
+  step(*m, 1);
+  CHECK(refusal_of(load).is(error_code::state, "load_options::other_kernel_path"));
+  CHECK(m->opt.report().parameters[0].iteration->path.starts_with("cublasLt bfloat16, timed "));
+}
+
+TEST_CASE("processes that share a file of choices keep each other's, and each its own") {
+  const scratch_folder folder;
+  product_choices first("a device", folder / "choices"), second("a device", folder / "choices");
+  first.add("a", "first's");
+  second.add("b", "second's");
+  first.add("c", "first's");
+  second.add("a", "second's");
+  CHECK(first.find("b") == "second's");
+  CHECK(first.find("a") == "first's");
+  CHECK(product_choices("a device", folder / "choices").hash() == second.hash());
+  CHECK(second.find("c") == "first's");
+  CHECK(first.hash() != second.hash());
+}
+
 TEST_CASE("choices of another device or library are made anew, and so are algorithms that are suggested no more") {
   const scratch_folder folder;
   const product_options options{.algorithms = timed, .choices_file = folder / "choices"};
   restart_with(standin::algorithm::workspace);
   const trained first = one_step(options);
   std::string text = get(folder / "choices");
+  CHECK(text.find(", added to another = ") != std::string::npos);  // B X + a X is not timed as a mere product
   const std::size_t at = text.find("runtime ");
   text.replace(at, 9, "runtime 9");
   text.resize(text.rfind("hash = "));

@@ -61,6 +61,29 @@ TEST_CASE("a program whose product writes what it multiplies, or a part of what 
             .is(error_code::backend, "writes what it multiplies"));
 }
 
+TEST_CASE("a program whose operands, tables, scratch and workspace of products share memory is refused") {
+  const auto X = operand(0), Y = operand(1);
+  const std::vector<cuda_operation> operations = {loaded(X), product(Y, X, X, 0, Y)};
+  const auto refused_with = [&](const program_memory& own) {
+    return refusal_of([&] { check_program(operations, own); });
+  };
+  static std::byte memory[300];
+  const byte_range tables{memory, 100}, scratch{memory + 100, 100}, workspace{memory + 200, 100};
+  CHECK_FALSE(refused_with({tables, scratch, workspace}).code);
+  CHECK_FALSE(refused_with({{memory, 0}, {memory, 0}, {memory, 300}}).code);
+  const byte_range too_long{memory, 101}, too_early{memory + 199, 100}, all{memory, 300};
+  for (const program_memory& own :
+       {program_memory{too_long, scratch, workspace}, {tables, scratch, too_early}, {all, {}, workspace}})
+    CHECK(refused_with(own).is(error_code::backend, "in memory of their own"));
+  const byte_range of_read{X.data + 63, 1}, of_written{Y.data - 1, 2};
+  for (const byte_range& shared : {of_read, of_written}) {
+    const char* const operation = shared.first == of_read.first ? "operation 0" : "operation 1";
+    CHECK(refused_with({shared, scratch, workspace}).is(error_code::backend, operation, "among the tables"));
+    CHECK(refused_with({tables, shared, workspace}).is(error_code::backend, operation, "in the scratch"));
+    CHECK(refused_with({tables, scratch, shared}).is(error_code::backend, operation, "in the workspace of products"));
+  }
+}
+
 TEST_CASE("nothing but operations may be recorded, and a backend records again after it has refused") {
   standin::restart();
   cublas_backend b;

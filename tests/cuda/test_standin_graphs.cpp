@@ -97,9 +97,6 @@ TEST_CASE("a capture follows events into other streams, and their branches run i
     CHECK(append_in(s, log, 4) == cudaSuccess);
     cudaGraph_t graph{};
     CHECK(cudaStreamEndCapture(s, &graph) == cudaSuccess);
-    std::size_t nodes = 0;
-    CHECK(cudaGraphGetNodes(graph, nullptr, &nodes) == cudaSuccess);
-    CHECK(nodes == 4);
     CHECK(status(t) == cudaStreamCaptureStatusNone);
     cudaGraphExec_t exec{};
     CHECK(cudaGraphInstantiate(&exec, graph, 0) == cudaSuccess);
@@ -124,7 +121,6 @@ TEST_CASE("what a capture can't record is refused and breaks it") {
       {"cudaFree", unsupported, [](auto, auto) { return cudaFree(p); }},
       {"cudaMallocHost", unsupported, [](auto, auto) { return cudaMallocHost(&p, 4); }},
       {"cudaFreeHost", unsupported, [](auto, auto) { return cudaFreeHost(nullptr); }},
-      {"cudaMemcpy", unsupported, [](auto, auto) { return cudaMemcpy(&host, p, 4, cudaMemcpyDeviceToHost); }},
       {"cudaMemcpyAsync to pageable memory", unsupported,
        [](auto s, auto) { return cudaMemcpyAsync(&host, p, 4, cudaMemcpyDeviceToHost, s); }},
       {"cudaMemcpyAsync from pageable memory", unsupported,
@@ -270,23 +266,13 @@ TEST_CASE("a graph that uses memory which has been freed fails when it runs") {
   CHECK(cudaStreamSynchronize(s) == cudaErrorIllegalAddress);
 }
 
-TEST_CASE("nodes are counted and listed as documented, and wrong handles are refused") {
+TEST_CASE("wrong handles of graphs, flags and places are refused") {
   restart();
   int* log = on_device(std::vector<int>{0});
   const cudaStream_t s = capturing();
   for (int i = 0; i < 3; ++i) CHECK(append_in(s, log, i) == cudaSuccess);
   cudaGraph_t graph{};
   CHECK(cudaStreamEndCapture(s, &graph) == cudaSuccess);
-  std::vector<cudaGraphNode_t> nodes(5, reinterpret_cast<cudaGraphNode_t>(s));
-  std::size_t count = 5;
-  CHECK(cudaGraphGetNodes(graph, nodes.data(), &count) == cudaSuccess);
-  CHECK(count == 3);
-  CHECK(nodes[2] != nullptr);
-  CHECK(nodes[3] == nullptr);
-  count = 2;
-  CHECK(cudaGraphGetNodes(graph, nodes.data(), &count) == cudaSuccess);
-  CHECK(count == 2);
-  CHECK(cudaGraphGetNodes(graph, nodes.data(), nullptr) == cudaErrorInvalidValue);
   cudaGraphExec_t exec{};
   CHECK(cudaGraphInstantiate(&exec, graph, 64) == cudaErrorInvalidValue);
   CHECK(cudaGraphInstantiate(nullptr, graph, 0) == cudaErrorInvalidValue);

@@ -122,25 +122,6 @@ TEST_CASE("pageable memory is read at once, may be written at once or later, and
   CHECK(at_once < 20);
 }
 
-TEST_CASE("cudaMemcpy waits as documented: not for what comes from pageable memory, nor within a device") {
-  restart();
-  const cudaStream_t blocking = new_stream(cudaStreamDefault);
-  int *x = new_log(), *y = on_device<int>(1), *h = on_pinned<int>(1), host = 5, back = 0;
-  *h = 6;
-  CHECK(cudaMemcpy(y, &host, 4, cudaMemcpyHostToDevice) == cudaSuccess);
-  CHECK(value_at(y) != 5);
-  CHECK(cudaMemcpy(&back, y, 4, cudaMemcpyDeviceToHost) == cudaSuccess);
-  CHECK(back == 5);
-  CHECK(cudaMemcpy(y, h, 4, cudaMemcpyHostToDevice) == cudaSuccess);
-  CHECK(value_at(y) == 6);
-  CHECK(append_in(blocking, x, 3) == cudaSuccess);
-  CHECK(cudaMemcpy(y, x, 4, cudaMemcpyDeviceToDevice) == cudaSuccess);
-  CHECK(value_at(y) == 6);
-  CHECK(cudaMemcpy(&back, y, 4, cudaMemcpyDeviceToHost) == cudaSuccess);
-  CHECK(back == 3);
-  CHECK(cudaMemcpy(y, x, 5, cudaMemcpyDeviceToDevice) == cudaErrorInvalidValue);
-}
-
 TEST_CASE("the legacy stream and blocking streams wait for each other, non-blocking ones don't") {
   for (const unsigned flags : {0u, 1u}) {  // cudaStreamDefault, cudaStreamNonBlocking
     std::set<int> orders;

@@ -81,16 +81,18 @@ class basic_cublas_backend {
     if (bytes > X.memory.size()) X.memory = allocate(bytes);
     X.shape = shape;
   }
-  // Small data goes through the ring; large data is the caller's again once the device has it.
+  // Through the ring, piece by piece: so the data is the caller's again whatever memory it lies in. The device reads
+  // pinned memory when it comes to it.
   void write(void* to, const void* from, std::size_t bytes) {
     refuse_in_recording("a write");
     if (bytes == 0) return;
     device_->use([&] {
-      if (bytes <= cuda_device::ring_bytes)
-        device_->ring().send(to, bytes, device_->stream(), [&](std::byte* sent) { std::memcpy(sent, from, bytes); });
-      else
-        check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, device_->stream()), "cudaMemcpyAsync of ", bytes,
-              " bytes to the device");
+      for (std::size_t done = 0; done < bytes; done += cuda_device::ring_bytes) {
+        const std::size_t piece = std::min(bytes - done, cuda_device::ring_bytes);
+        device_->ring().send(static_cast<std::byte*>(to) + done, piece, device_->stream(), [&](std::byte* sent) {
+          std::memcpy(sent, static_cast<const std::byte*>(from) + done, piece);
+        });
+      }
     });
   }
   void read(void* to, const void* from, std::size_t bytes) {
@@ -155,7 +157,7 @@ class basic_cublas_backend {
     const operand_view y = Y.view(), a = A.view(), b = B.view(), c = beta == 0 ? y : C.view();
     if (y.rows == 0 || y.cols == 0 || y.count == 0) return;
     device_->use([&] {
-      const product_plan& plan = device_->products().plan_for(y, a, b, Y.shape.compute, transpose, c == y);
+      const product_plan& plan = device_->products().plan_for(y, a, b, Y.shape.compute, transpose, beta != 0);
       add(product_operation{y, a, b, c, alpha, beta, &plan});
     });
   }
@@ -239,8 +241,8 @@ class basic_cublas_backend {
   void multiply_symmetric(operand& Y, double alpha, const operand& A, const operand& B, bool transpose, double beta,
                           const operand& C) {
     const operand_view y = Y.view(), a = A.view(), b = B.view();
-    const symmetric_plan* const plan =
-        device_->use([&] { return device_->products().symmetric_plan_for(y, a, b, Y.shape.compute, transpose); });
+    const symmetric_plan* const plan = device_->use(
+        [&] { return device_->products().symmetric_plan_for(y, a, b, Y.shape.compute, transpose, beta != 0); });
     if (!plan) return multiply(Y, alpha, A, B, transpose, beta, C);
     device_->use([&] { add(symmetric_operation{y, a, b, beta == 0 ? y : C.view(), alpha, beta, plan}); });
     operate([&](table_set& t) { return mirror_operation{work(t, 0, {}), y}; });

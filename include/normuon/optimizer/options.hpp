@@ -13,7 +13,8 @@ namespace normuon {
 enum class non_finite_policy {
   skip,       // it is left as it is, state and counter too, and named in the report
   raise,      // step() throws before anything of any parameter is written. A backend that captures never makes the host
-              // wait: there a step is as under `skip`, and report() throws where the last one held a parameter back
+              // wait: there a step is as under `skip`, and report() and requested_report(), and no other calls, throw
+              // where the step that they are of held a parameter back
   propagate,  // it takes part as if nothing were wrong
 };
 

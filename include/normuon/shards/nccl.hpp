@@ -88,7 +88,7 @@ class nccl_connection {
   bool is_done(cudaError_t query, const char* call) {
     is_in_progress(exchanges, "an exchange");
     is_in_progress(gathers, "a gather");
-    if (query == cudaErrorNotReady) return false;
+    if (is_pending(query)) return false;
     check(query, call);
     return true;
   }

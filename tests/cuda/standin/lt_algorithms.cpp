@@ -179,21 +179,6 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t lightHandle, cubl
   });
 }
 
-cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t lightHandle, cublasLtMatmulDesc_t operationDesc,
-                                       cublasLtMatrixLayout_t Adesc, cublasLtMatrixLayout_t Bdesc,
-                                       cublasLtMatrixLayout_t Cdesc, cublasLtMatrixLayout_t Ddesc,
-                                       const cublasLtMatmulAlgo_t* algo, cublasLtMatmulHeuristicResult_t* result) {
-  return blas_call("cublasLtMatmulAlgoCheck", [&] {
-    libraries().find(lightHandle, CUBLAS_STATUS_NOT_INITIALIZED);
-    if (algo == nullptr || result == nullptr) refuse(CUBLAS_STATUS_INVALID_VALUE, "no algorithm, or no place");
-    const product p = described(operationDesc, Adesc, Bdesc, Cdesc, Ddesc);
-    const algorithm a = decoded(*algo, p);
-    if (!strides_aligned(a, p))
-      refuse(CUBLAS_STATUS_NOT_SUPPORTED, "a leading dimension or a stride is not aligned as the algorithm demands");
-    fill_result(*result, a, p);
-  });
-}
-
 cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t* algo,
                                                     cublasLtMatmulAlgoConfigAttributes_t attr, void* buf,
                                                     size_t sizeInBytes, size_t* sizeWritten) {

@@ -36,11 +36,11 @@ void store(char* p, Real x, cudaDataType type) {
   else as(normuon::float16(x).bits());
 }
 
-// To 10 explicit bits of significand, to nearest, ties away from zero (PTX ISA, cvt.rna.tf32).
+// To 10 explicit bits of significand. How is promised nowhere, so the rest is cut off, which errs most.
 float to_tf32(float x) {
   const auto bits = std::bit_cast<std::uint32_t>(x);
   if ((bits & 0x7f800000u) == 0x7f800000u) return x;
-  return std::bit_cast<float>((bits + 0x1000u) & ~0x1fffu);
+  return std::bit_cast<float>(bits & ~0x1fffu);
 }
 
 // op(X), of rows x cols, with each column contiguous.

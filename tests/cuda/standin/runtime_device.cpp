@@ -129,7 +129,7 @@ cudaError_t cudaDriverGetVersion(int* version) {
       "cudaDriverGetVersion",
       [&] {
         if (version == nullptr) refuse(cudaErrorInvalidValue, "no place for the version");
-        *version = devices().empty() ? 0 : CUDART_VERSION;
+        *version = devices().empty() ? 0 : driver_version();
       },
       needs::nothing);
 }

@@ -80,18 +80,4 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graphExec) {
   return runtime_call("cudaGraphExecDestroy", [&] { executables().destroy(graphExec, cudaErrorInvalidValue); });
 }
 
-// "nodes may be NULL, in which case this function will return the number of nodes in numNodes" (cudaGraphGetNodes).
-cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, size_t* numNodes) {
-  return runtime_call("cudaGraphGetNodes", [&] {
-    const auto g = graphs().find(graph, cudaErrorInvalidValue);
-    if (numNodes == nullptr) refuse(cudaErrorInvalidValue, "no place for the number of nodes");
-    if (nodes != nullptr) {
-      for (std::size_t i = 0; i < *numNodes; ++i)
-        nodes[i] = i < g->nodes->size() ? reinterpret_cast<cudaGraphNode_t>(i + 1) : nullptr;
-      if (*numNodes < g->nodes->size()) return;
-    }
-    *numNodes = g->nodes->size();
-  });
-}
-
 }  // extern "C"

@@ -119,21 +119,6 @@ void copy_later(const copy& c, stream_state& stream) {
   }
 }
 
-// "For transfers from pageable host memory to device memory, a stream sync is performed before the copy is initiated",
-// and "the DMA to final destination may not have completed"; "from device memory to device memory, no host-side
-// synchronization is performed"; else it returns when all is done (API synchronization behavior, Synchronous).
-void copy_now(const copy& c) {
-  stream_state& legacy = *find_stream(nullptr);
-  const bool to_device = c.to_place == place::device;
-  if (c.from_place == place::pageable_host && to_device) {
-    wait_for(legacy);
-    append(legacy, staged_task(c));
-    return;
-  }
-  append(legacy, copy_task(c));
-  if (c.from_place != place::device || !to_device) wait_for(legacy);
-}
-
 }  // namespace
 }  // namespace standin
 
@@ -173,13 +158,6 @@ cudaError_t cudaMemcpyAsync(void* dst, const void* src, size_t count, enum cudaM
   return runtime_call("cudaMemcpyAsync", [&] {
     stream_state& s = *find_stream(stream);
     if (count != 0) copy_later(checked_copy(dst, src, count, kind), s);
-  });
-}
-
-cudaError_t cudaMemcpy(void* dst, const void* src, size_t count, enum cudaMemcpyKind kind) {
-  return runtime_call("cudaMemcpy", [&] {
-    refuse_while_capturing("cudaMemcpy, which synchronizes, while a stream is capturing");
-    if (count != 0) copy_now(checked_copy(dst, src, count, kind));
   });
 }
 

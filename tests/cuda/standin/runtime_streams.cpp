@@ -92,6 +92,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   });
 }
 
+// This and the next one are asked by the NCCL engine only, and by tests: of what may run before what.
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
   return runtime_call("cudaStreamQuery", [&] {
     const auto s = find_stream(stream);

@@ -32,6 +32,7 @@ void restart();
 void seed(std::uint64_t n);
 
 void set_device_count(int devices);         // with 0 the machine has none
+void set_driver_version(int version);       // what cudaDriverGetVersion says; that of the toolkit at first
 void set_memory_limit(std::size_t bytes);   // what can be allocated on each device; 4 GiB at first
 std::size_t memory_in_use(int device = 0);  // bytes of cudaMalloc
 std::size_t pinned_memory_in_use();         // bytes of cudaMallocHost

@@ -21,6 +21,7 @@ struct world_state {
   std::uint64_t random = 0;
   std::vector<device_state> devices{1};
   std::size_t memory_limit = std::size_t{4} << 30;
+  int driver_version = CUDART_VERSION;
   std::vector<scheduled_failure> failures;
   std::vector<std::string> trace;
   long waits = 0, allocations = 0;
@@ -43,6 +44,7 @@ void select_device(int device) { selected_device = device; }
 void note_wait() { ++world().waits; }
 void note_allocation() { ++world().allocations; }
 std::size_t memory_limit() { return world().memory_limit; }
+int driver_version() { return world().driver_version; }
 
 // SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
 std::size_t random_below(std::size_t n) {
@@ -88,13 +90,12 @@ void note_refusal(const char* name, const std::string& why) { world().last_refus
 void note_runtime_error(cudaError_t code) { last_error = code; }
 
 // cudaGetLastError "returns the last error that has been produced by any of the runtime calls in the same host thread
-// and resets it to cudaSuccess". A failed device can't be reset.
+// and resets it to cudaSuccess", also where a device has failed: then the next call fails again.
 cudaError_t take_last_error(const char* name, bool reset) {
   const std::lock_guard guard(lock());
   if (const int scheduled = count_call(name); scheduled != 0) return static_cast<cudaError_t>(scheduled);
   const cudaError_t code = last_error;
   if (reset) last_error = cudaSuccess;
-  if (code == cudaSuccess && !devices().empty()) return devices()[static_cast<std::size_t>(selected_device)].failed;
   return code;
 }
 
@@ -108,6 +109,7 @@ void restart() {
   w.random = 0;
   w.devices.assign(1, {});
   w.memory_limit = std::size_t{4} << 30;
+  w.driver_version = CUDART_VERSION;
   w.failures.clear();
   w.last_refusal.clear();
   forget_calls();
@@ -124,6 +126,11 @@ void set_device_count(int count) {
   const std::lock_guard guard(lock());
   world().devices.resize(static_cast<std::size_t>(count));
   if (selected_device >= count) selected_device = 0;
+}
+
+void set_driver_version(int version) {
+  const std::lock_guard guard(lock());
+  world().driver_version = version;
 }
 
 void set_memory_limit(std::size_t bytes) {

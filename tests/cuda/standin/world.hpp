@@ -98,6 +98,7 @@ void device_must_work(int device);  // refuses with the sticky error of one that
 void note_wait();
 void note_allocation();
 std::size_t memory_limit();
+int driver_version();
 
 std::recursive_mutex& lock();
 enum class needs { nothing, device };  // nothing: answered also without a device, and after one has failed

@@ -1,4 +1,5 @@
-// What was chosen by timing, as a table of texts: hashed for the report, and kept in a file where one is named.
+// What was chosen by timing, as a table of texts: hashed for reports and checkpoints, and kept in a file where one is
+// named.
 #ifndef NORMUON_BACKENDS_CUDA_CHOICES_HPP
 #define NORMUON_BACKENDS_CUDA_CHOICES_HPP
 
@@ -17,36 +18,27 @@ class product_choices {
   // one of another device or version is replaced when the next choice is made. Throws error_code::file where it can't
   // be read or is no whole file of choices.
   product_choices(std::string made_on, std::filesystem::path file)
-      : made_on_(std::move(made_on)), file_(std::move(file)) {
-    if (file_.empty() || !std::filesystem::exists(file_)) return;
-    const posix_file in = posix_file_system().open(file_);
-    if (in.size() > most_bytes) refuse("expected at most 1 MiB");
-    std::string text(in.size(), '\0');
-    in.read_at(0, std::as_writable_bytes(std::span(text)));
-    known_ = parsed(text);
-  }
+      : made_on_(std::move(made_on)), file_(std::move(file)), known_(in_file()) {}
 
   // The value of a key that was chosen before, here or where the file was made.
   std::optional<std::string> find(const std::string& key) const {
     const auto found = known_.find(key);
     return found == known_.end() ? std::nullopt : std::optional(found->second);
   }
-  // Keeps a choice. Throws error_code::file where it can't be written.
+  // Keeps a choice, beside those that other processes have put into the file meanwhile. Throws error_code::file where
+  // it can't be read or written.
   void add(const std::string& key, const std::string& value) {
     known_[key] = value;
     if (file_.empty()) return;
+    known_.merge(in_file());
     const std::string text = text_of(known_);
     replacement_file<> out(file_);
     out.file().write_at(0, std::as_bytes(std::span(text)));
     out.commit();
   }
 
-  // Notes that a choice is in use, and not only one of those that were tried.
-  void use(const std::string& key) {
-    if (const auto found = known_.find(key); found != known_.end()) used_.insert(*found);
-  }
-  // Of the choices in use, whatever their order was.
-  std::uint64_t hash() const { return hash_of(text_of(used_)); }
+  // Of all choices, also of those that nothing has used yet: so it is known before a step, from the file alone.
+  std::uint64_t hash() const { return hash_of(text_of(known_)); }
 
   static std::string hexadecimal(std::uint64_t x) {
     std::string text(16, '0');
@@ -80,6 +72,15 @@ class product_choices {
     fail(error_code::file, printable_path(file_), ": no file of choices: ", why, "; remove it to choose again");
   }
 
+  table in_file() const {
+    if (file_.empty() || !std::filesystem::exists(file_)) return {};
+    const posix_file in = posix_file_system().open(file_);
+    if (in.size() > most_bytes) refuse("expected at most 1 MiB");
+    std::string text(in.size(), '\0');
+    in.read_at(0, std::as_writable_bytes(std::span(text)));
+    return parsed(text);
+  }
+
   // Empty where the file is of another place. What follows a good hash is what was written.
   table parsed(std::string_view text) const {
     if (!text.starts_with(title)) refuse("expected its title");
@@ -106,7 +107,7 @@ class product_choices {
 
   std::string made_on_;
   std::filesystem::path file_;
-  table known_, used_;
+  table known_;
 };
 
 }  // namespace normuon

@@ -27,9 +27,10 @@ class cuda_device {
         own_stream_(options.stream ? cuda_stream() : make_stream()),
         stream_(options.stream ? *options.stream : own_stream_.get()),
         capture_stream_(make_stream()),
-        products_(workspace_bytes(id_), options.products, stream_),
+        products_(workspace_bytes, options.products, stream_),
         ring_(ring_buffers) {
     ring_.reserve(ring_bytes);
+    if (options.stream) refuse_stream_of_another_device();
     scope_.reset();
   }
   cuda_device(const cuda_device&) = delete;
@@ -51,7 +52,7 @@ class cuda_device {
       return f();
     } catch (const error& e) {
       if (e.code() != error_code::device) throw;
-      if (is_sticky(cudaPeekAtLastError())) lost_ = e.what();
+      if (const auto* failed = dynamic_cast<const device_error*>(&e); failed && failed->is_lost()) lost_ = e.what();
       throw error(e.code(), std::string(e.what()) + " on device " + std::to_string(id_));
     }
   }
@@ -76,7 +77,7 @@ class cuda_device {
   std::byte* lend_tables(std::size_t bytes) { return lend(tables_, bytes); }
   std::byte* lend_scratch(std::size_t bytes) { return lend(scratch_, bytes); }
 
-  // Data that is copied whole through the ring, or by way of pageable memory, from which the host then waits.
+  // What a buffer of the ring takes at the least. More is sent piece by piece.
   static constexpr std::size_t ring_bytes = 256 * 1024;
 
  private:
@@ -92,16 +93,28 @@ class cuda_device {
     int count = 0;
     check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
     if (count == 0) fail(error_code::device, "cudaGetDeviceCount: there is no CUDA device");
+    require_driver();
     if (device < 0) check(cudaGetDevice(&device), "cudaGetDevice");
     if (device >= count) fail(error_code::device, "expected a device of 0 to ", count - 1, ", got ", device);
     return device;
   }
 
-  // What cuBLAS recommends: 32 MiB from Hopper on, 4 MiB before (its documentation, cublasSetWorkspace).
-  static std::size_t workspace_bytes(int device) {
-    int major = 0;
-    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");
-    return std::size_t{major >= 9 ? 32u : 4u} << 20;
+  // Older ones can't load a kernel while a stream captures, and a step is captured before any of it has run.
+  static void require_driver() {
+    int version = 0;
+    check(cudaDriverGetVersion(&version), "cudaDriverGetVersion");
+    if (version < 12030)
+      fail(error_code::device, "expected a driver of CUDA 12.3 or newer, got one of ", version / 1000, ".",
+           version % 1000 / 10);
+  }
+
+  // For cuBLASLt: what cuBLAS recommends from Hopper on (its documentation, cublasSetWorkspace). Before it recommends
+  // 4 MiB; more opens the choice and takes nothing from it.
+  static constexpr std::size_t workspace_bytes = std::size_t{32} << 20;
+
+  // By way of an event of this device, which goes into no other device's stream.
+  void refuse_stream_of_another_device() const {
+    check(cudaEventRecord(make_event().get(), stream_), "expected a stream of this device; cudaEventRecord in it");
   }
 
   std::byte* lend(lent& l, std::size_t bytes) {

@@ -55,25 +55,30 @@ struct low_bits_tables {
 
 // The operations of the concept, with their names and arguments there.
 struct finite_operation {
+  static constexpr const char* name = "all_finite";
   run_of_work work;
   table<matrix_view> G;
   number scale;
 };
 struct count_operation {
+  static constexpr const char* name = "count";
   run_of_work work;
   table<slot> counters;
 };
 struct blend_operation {
+  static constexpr const char* name = "blend";
   run_of_work work;
   table<matrix_view> out, A, B;
   number x, y;
 };
 struct momentum_operation {
+  static constexpr const char* name = "momentum";
   run_of_work work;
   table<matrix_view> M, U, G;
   number keep, take;
 };
 struct apply_operation {
+  static constexpr const char* name = "apply";
   run_of_work work;
   table<matrix_view> out, W, D;
   number rate, decay;
@@ -81,6 +86,7 @@ struct apply_operation {
   low_bits_tables low;
 };
 struct adamw_operation {
+  static constexpr const char* name = "adamw";
   run_of_work work;
   table<matrix_view> out, W, M, V, G;
   table<slot> counters, norms;
@@ -90,6 +96,7 @@ struct adamw_operation {
   low_bits_tables low;
 };
 struct load_operation {
+  static constexpr const char* name = "load";
   run_of_work work;
   operand_view X;
   table<matrix_view> U;
@@ -97,12 +104,14 @@ struct load_operation {
   table<slot> norms, sound;
 };
 struct mean_squares_operation {
+  static constexpr const char* name = "mean_squares";
   run_of_work work;
   operand_view X;
   table<std::byte*> r;
   side neurons;
 };
 struct factors_operation {
+  static constexpr const char* name = "factors";
   run_of_work work;
   table<std::byte*> v, f, r;
   index_t length;
@@ -110,6 +119,7 @@ struct factors_operation {
   factor_formula formula;
 };
 struct store_operation {
+  static constexpr const char* name = "store_scaled";
   run_of_work work;
   operand_view X;
   table<matrix_view> D;
@@ -117,6 +127,7 @@ struct store_operation {
   side neurons;
 };
 struct neuron_step_operation {
+  static constexpr const char* name = "neuron_step";
   run_of_work work;
   operand_view X;
   table<matrix_view> out, W;
@@ -127,15 +138,28 @@ struct neuron_step_operation {
   low_bits_tables low;
 };
 struct identity_operation {
+  static constexpr const char* name = "add_identity";
   run_of_work work;
   operand_view P;
   double x;
 };
 // The upper triangle of square matrices <- the mirror of the lower one.
 struct mirror_operation {
+  static constexpr const char* name = "mirror";
   run_of_work work;
   operand_view P;
 };
+
+// An operation and its sizes, for messages.
+template <class Operation>
+std::string operation_text(const Operation& o) {
+  const auto of_operands = [](const operand_view& X) {
+    return message_of(Operation::name, " of ", X.count, " matrices ", X.rows, " x ", X.cols, " in ", name_of(X.type));
+  };
+  if constexpr (requires { o.X; }) return of_operands(o.X);
+  else if constexpr (requires { o.P; }) return of_operands(o.P);
+  else return message_of(Operation::name, " of ", o.work.count, " matrices");
+}
 
 constexpr index_t blocks_for(index_t elements, index_t each) {
   return elements <= each ? 1 : (elements + each - 1) / each;

@@ -30,11 +30,8 @@ class cuda_later_read {
 
   bool is_there() const {
     if (!body_ || !body_->on_its_way) return true;
-    const cudaError_t status = cudaEventQuery(body_->done.get());
-    if (status == cudaErrorNotReady) return false;
-    check(status, "cudaEventQuery");
-    body_->on_its_way = false;
-    return true;
+    body_->on_its_way = !has_happened(body_->done);
+    return !body_->on_its_way;
   }
   const std::byte* data() const { return body_ ? static_cast<const std::byte*>(body_->memory.get()) : nullptr; }
 

@@ -14,12 +14,12 @@
 namespace normuon {
 
 // `count` products Y (m x n) of depth k, by the strides between rows and from one to the next; B lies as n x k where
-// `transpose` is true.
+// `transpose` is true, and another matrix is added to each product where `adds` is true.
 struct product_shape_key {
   index_t m, n, k, count, leading_a, leading_b, leading_y, stride_a, stride_b, stride_y;
   compute_type compute;
   element_type type;
-  bool transpose, in_place;
+  bool transpose, adds;
   auto operator<=>(const product_shape_key&) const = default;
 
   // For messages.
@@ -34,7 +34,7 @@ struct product_shape_key {
     std::ostringstream s;
     s.imbue(std::locale::classic());
     s << text() << ", rows " << leading_a << " " << leading_b << " " << leading_y << ", matrices " << stride_a << " "
-      << stride_b << " " << stride_y << (transpose ? ", transposed" : "") << (in_place ? ", in place" : "");
+      << stride_b << " " << stride_y << (transpose ? ", transposed" : "") << (adds ? ", added to another" : "");
     return s.str();
   }
 };

@@ -65,27 +65,20 @@ class cublas_lt_products {
     if (options.anything_timed()) choices_.emplace(this_device(), options.choices_file);
   }
 
-  // The plan of a product; made, and its algorithm chosen, where there is none yet.
+  // The plan of a product, to which something is added where `adds` is true; made, and its algorithm chosen, where there
+  // is none yet.
   const product_plan& plan_for(const operand_view& Y, const operand_view& A, const operand_view& B,
-                               compute_type compute, bool transpose, bool in_place) {
-    const product_plan& plan = plan_for(key_of(Y, A, B, compute, transpose, in_place));
-    if (choices_) choices_->use(plan.key.whole_text());
-    return plan;
+                               compute_type compute, bool transpose, bool adds) {
+    return plan_for(key_of(Y, A, B, compute, transpose, adds));
   }
 
-  // The plan of a symmetric Y <- A B, or A B^T where `transpose` is true; none where it is computed whole.
+  // The same of a symmetric product; none where it is computed whole.
   const symmetric_plan* symmetric_plan_for(const operand_view& Y, const operand_view& A, const operand_view& B,
-                                           compute_type compute, bool transpose) {
+                                           compute_type compute, bool transpose, bool adds) {
     if (options_.symmetric == symmetric_form::whole || Y.count == 0) return nullptr;
-    const product_shape_key key = key_of(Y, A, B, compute, transpose, false);
+    const product_shape_key key = key_of(Y, A, B, compute, transpose, adds);
     auto found = symmetric_plans_.find(key);
-    if (found == symmetric_plans_.end()) {
-      found = symmetric_plans_.emplace(key, chosen_form(key)).first;
-      if (choices_) {
-        choices_->use(symmetric_text(key));
-        for (const symmetric_plan::call& c : found->second.calls) choices_->use(c.plan->key.whole_text());
-      }
-    }
+    if (found == symmetric_plans_.end()) found = symmetric_plans_.emplace(key, chosen_form(key)).first;
     return found->second.calls.empty() ? nullptr : &found->second;
   }
 
@@ -96,7 +89,11 @@ class cublas_lt_products {
     run(*o.plan, o.Y.type, o.Y.data, o.alpha, o.A.data, o.B.data, o.beta, o.C.data, stream);
   }
 
-  // What makes products in a type, with a hash of all that was chosen by timing until now. Lives as long as this.
+  // What products are lent besides their operands; one at a time.
+  byte_range workspace() const { return {static_cast<const std::byte*>(workspace_.get()), workspace_bytes_}; }
+
+  // What makes products in a type, with a hash of all choices by timing that are known on this device. Lives as long as
+  // this.
   std::string_view path(compute_type compute) {
     std::string name = "cublasLt " + std::string(name_of(compute));
     if (options_.symmetric == symmetric_form::triangle) name += ", block triangles";
@@ -106,9 +103,9 @@ class cublas_lt_products {
 
  private:
   static product_shape_key key_of(const operand_view& Y, const operand_view& A, const operand_view& B,
-                                  compute_type compute, bool transpose, bool in_place) {
+                                  compute_type compute, bool transpose, bool adds) {
     return {Y.rows,     Y.cols,     A.cols,     Y.count, A.leading, B.leading, Y.leading,
-            A.stride(), B.stride(), Y.stride(), compute, Y.type,    transpose, in_place};
+            A.stride(), B.stride(), Y.stride(), compute, Y.type,    transpose, adds};
   }
 
   const product_plan& plan_for(const product_shape_key& key) {
@@ -153,8 +150,8 @@ class cublas_lt_products {
     for (const cublasLtMatmulAlgo_t& algorithm : algorithms) {
       product_plan tried = make_plan(plan.key);
       tried.algorithm = algorithm;
-      const double time =
-          milliseconds_of(stream_, [&] { multiply(tried, on.Y(), 1, on.A(), on.B(), 0, on.Y(), stream_); });
+      const double time = milliseconds_of(
+          stream_, [&](cudaStream_t stream) { multiply(tried, on.Y(), 1, on.A(), on.B(), on.beta(), on.C(), stream); });
       if (time < least) least = time, plan.algorithm = algorithm;
     }
     choices_->add(key, text_of(plan.algorithm));
@@ -203,10 +200,10 @@ class cublas_lt_products {
     index_t best = key.m;
     for (const index_t least : sizes) {
       const symmetric_plan plan = in_blocks(key, least);
-      const double time = milliseconds_of(stream_, [&] {
-        if (plan.calls.empty()) return multiply(whole, on.Y(), 1, on.A(), on.B(), 0, on.Y(), stream_);
-        run(plan, key.type, on.Y(), 1, on.A(), on.B(), 0, on.Y(), stream_);
-        launch_operation(mirror, stream_);
+      const double time = milliseconds_of(stream_, [&](cudaStream_t stream) {
+        if (plan.calls.empty()) return multiply(whole, on.Y(), 1, on.A(), on.B(), on.beta(), on.C(), stream);
+        run(plan, key.type, on.Y(), 1, on.A(), on.B(), on.beta(), on.C(), stream);
+        launch_operation(mirror, stream);
       });
       if (time < fastest) fastest = time, best = least;
     }

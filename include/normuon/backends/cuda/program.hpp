@@ -56,17 +56,7 @@ struct cuda_recording {
   }
 };
 
-// An operand's memory, from first to last byte. Whether two share any; sharing all is sharing.
-struct byte_range {
-  const std::byte* first = nullptr;
-  std::size_t bytes = 0;
-
-  bool overlaps(const byte_range& other) const {
-    return bytes != 0 && other.bytes != 0 && first < other.first + other.bytes && other.first < first + bytes;
-  }
-  friend bool operator==(const byte_range&, const byte_range&) = default;
-};
-
+// An operand, from its first to its last byte.
 inline byte_range range_of(const operand_view& X) {
   return {X.data, static_cast<std::size_t>(X.count * X.stride()) * size_of(X.type)};
 }
@@ -97,13 +87,29 @@ inline operands_touched touched_by(const cuda_operation& any) {
       any);
 }
 
+// What operations use besides operands and the matrices of users: their tables, their scratch, and the workspace of
+// cuBLASLt.
+struct program_memory {
+  byte_range tables, scratch, workspace;
+};
+
 // Throws where an operation reads an operand that nothing before it has written, or where a product writes what it
-// multiplies, or a part of what it adds.
-inline void check_program(const std::vector<cuda_operation>& operations) {
+// multiplies, or a part of what it adds; and where two of the program's own pieces of memory, or one of them and an
+// operand, share any.
+inline void check_program(const std::vector<cuda_operation>& operations, const program_memory& own = {}) {
+  if (own.tables.overlaps(own.scratch) || own.tables.overlaps(own.workspace) || own.scratch.overlaps(own.workspace))
+    fail(error_code::backend, "expected tables, scratch and workspace of a program in memory of their own");
   std::vector<byte_range> written;
   for (std::size_t i = 0; i < operations.size(); ++i) {
     const operands_touched t = touched_by(operations[i]);
     const auto refuse = [&](const char* why) { fail(error_code::backend, "operation ", i, " of a program ", why); };
+    const auto keep_out = [&](const byte_range& operand) {
+      if (operand.overlaps(own.tables)) refuse("has an operand among the tables");
+      if (operand.overlaps(own.scratch)) refuse("has an operand in the scratch");
+      if (operand.overlaps(own.workspace)) refuse("has an operand in the workspace of products");
+    };
+    std::for_each(t.read.begin(), t.read.end(), keep_out);
+    keep_out(t.written);
     for (const byte_range& r : t.read)
       if (r.bytes != 0 && std::none_of(written.begin(), written.end(), [&](const byte_range& w) {
             return w.first <= r.first && r.first + r.bytes <= w.first + w.bytes;
@@ -129,13 +135,17 @@ class cuda_program {
     body& b = *body_;
     b.device = device;
     b.recording = std::move(recording);
-    check_program(b.recording.operations);
     const std::size_t tables = b.recording.tables.bytes();
     b.memory = cuda_memory(device, tables + b.recording.scratch_bytes);
     b.packed.resize(tables);
-    b.recording.place(b.memory.data(), b.memory.data() + tables);
+    std::byte* const scratch = b.memory.data() + tables;
+    b.recording.place(b.memory.data(), scratch);
+    check_program(b.recording.operations,
+                  {{b.memory.data(), tables}, {scratch, b.recording.scratch_bytes}, device->products().workspace()});
     device->ring().reserve(tables);
-    b.graph = captured();
+    // In a stream of its own, so that what others put into the backend's stream can't get into the graph.
+    b.graph = captured(device->capture_stream(),
+                       [&](cudaStream_t stream) { b.recording.launch(device->products(), stream); });
     check(cudaGraphUpload(b.graph.get(), device->stream()), "cudaGraphUpload");
   }
 
@@ -152,9 +162,6 @@ class cuda_program {
     check(cudaGraphLaunch(b.graph.get(), b.device->stream()), "cudaGraphLaunch");
   }
 
-  const std::vector<cuda_operation>& operations() const { return body_->recording.operations; }
-  const std::shared_ptr<cuda_device>& device() const { return body_->device; }
-
  private:
   struct body {
     std::shared_ptr<cuda_device> device;
@@ -163,26 +170,6 @@ class cuda_program {
     cuda_graph_exec graph;
     cuda_memory memory;  // goes first, and waits for a graph that runs
   };
-
-  // In a stream of its own, so that what others put into the backend's stream can't get into the graph.
-  cuda_graph_exec captured() const {
-    const cudaStream_t stream = body_->device->capture_stream();
-    check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
-    cudaGraph_t made = nullptr;
-    try {
-      body_->recording.launch(body_->device->products(), stream);
-      check(cudaStreamEndCapture(stream, &made), "cudaStreamEndCapture");
-    } catch (...) {
-      (void)cudaStreamEndCapture(stream, &made);  // or the stream would stay as it is
-      const cuda_graph incomplete(made);
-      (void)cudaGetLastError();
-      throw;
-    }
-    const cuda_graph graph(made);
-    cudaGraphExec_t exec = nullptr;
-    check(cudaGraphInstantiate(&exec, graph.get(), 0), "cudaGraphInstantiate");
-    return cuda_graph_exec(exec);
-  }
 
   std::unique_ptr<body> body_;
 };

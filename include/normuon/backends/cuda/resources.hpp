@@ -13,23 +13,11 @@
 
 namespace normuon {
 
-// Throws error_code::device where a call failed, with the call and what it was about, and the library's name of the
-// code.
-template <class... Parts>
-void check(cudaError_t status, const Parts&... call) {
-  if (status == cudaSuccess) return;
-  cudaGetLastError();  // the next call shall not be blamed for it
-  fail(error_code::device, call..., ": ", cudaGetErrorName(status), ", ", cudaGetErrorString(status));
-}
-template <class... Parts>
-void check(cublasStatus_t status, const Parts&... call) {
-  if (status == CUBLAS_STATUS_SUCCESS) return;
-  fail(error_code::device, call..., ": ", cublasLtGetStatusName(status), ", ", cublasLtGetStatusString(status));
-}
-
-// True for the failures after which no call of the process on this device can succeed.
+// True for the failures after which no call of the process on this device can succeed. Some are numbers, since not
+// every toolkit from 12.0 on has their names.
 constexpr bool is_sticky(cudaError_t status) {
-  switch (status) {
+  constexpr int contained = 226, tensor_memory_leak = 721, mps_client_terminated = 810, external_device = 911;
+  switch (static_cast<int>(status)) {
     case cudaErrorIllegalAddress:
     case cudaErrorLaunchFailure:
     case cudaErrorLaunchTimeout:
@@ -39,11 +27,46 @@ constexpr bool is_sticky(cudaError_t status) {
     case cudaErrorInvalidPc:
     case cudaErrorHardwareStackError:
     case cudaErrorAssert:
-    case cudaErrorECCUncorrectable: return true;
+    case cudaErrorECCUncorrectable:
+    case contained:
+    case tensor_memory_leak:
+    case mps_client_terminated:
+    case external_device: return true;
     default: return false;
   }
 }
 
+// What a call failed with: error_code::device, and whether the device is lost with it.
+class device_error : public error {
+ public:
+  device_error(const std::string& message, bool is_lost) : error(error_code::device, message), is_lost_(is_lost) {}
+  bool is_lost() const noexcept { return is_lost_; }
+
+ private:
+  bool is_lost_;
+};
+
+// Throws a device_error where a call failed, with the call and what it was about, and the library's name of the code.
+template <class... Parts>
+void check(cudaError_t status, const Parts&... call) {
+  if (status == cudaSuccess) return;
+  (void)cudaGetLastError();  // the next call shall not be blamed for it
+  throw device_error(message_of(call..., ": ", cudaGetErrorName(status), ", ", cudaGetErrorString(status)),
+                     is_sticky(status));
+}
+template <class... Parts>
+void check(cublasStatus_t status, const Parts&... call) {
+  if (status == CUBLAS_STATUS_SUCCESS) return;
+  throw device_error(message_of(call..., ": ", cublasLtGetStatusName(status), ", ", cublasLtGetStatusString(status)),
+                     is_sticky(cudaPeekAtLastError()));  // of a call inside the library
+}
+
+// True for "not yet", which is no error, and is forgotten as the last one.
+inline bool is_pending(cudaError_t answer) {
+  if (answer != cudaErrorNotReady) return false;
+  (void)cudaGetLastError();
+  return true;
+}
 // Owns what `destroy` takes back. Empty: holds a value-initialised handle.
 template <class Handle, auto destroy>
 class owned {
@@ -86,10 +109,17 @@ inline cuda_stream make_stream() {
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
   return cuda_stream(stream);
 }
-inline cuda_event make_event() {
+inline cuda_event make_event(unsigned kind = cudaEventDisableTiming) {
   cudaEvent_t event = nullptr;
-  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+  check(cudaEventCreateWithFlags(&event, kind), "cudaEventCreateWithFlags");
   return cuda_event(event);
+}
+inline cuda_event make_timed_event() { return make_event(cudaEventDefault); }
+inline bool has_happened(const cuda_event& event) {
+  const cudaError_t answer = cudaEventQuery(event.get());
+  if (is_pending(answer)) return false;
+  check(answer, "cudaEventQuery");
+  return true;
 }
 inline device_memory make_device_memory(std::size_t bytes) {
   void* memory = nullptr;
@@ -106,6 +136,17 @@ inline cublas_lt_handle make_cublas_lt() {
   check(cublasLtCreate(&handle), "cublasLtCreate");
   return cublas_lt_handle(handle);
 }
+
+// A piece of memory, whoever owns it.
+struct byte_range {
+  const std::byte* first = nullptr;
+  std::size_t bytes = 0;
+
+  // Whether two share any; sharing all is sharing.
+  bool overlaps(const byte_range& other) const {
+    return bytes != 0 && other.bytes != 0 && first < other.first + other.bytes && other.first < first + bytes;
+  }
+};
 
 // Makes a device the current one, and the caller's again when it goes away.
 class current_device {

@@ -25,9 +25,9 @@ class pinned_ring {
       b.bytes = bytes;
     }
   }
-  std::size_t capacity() const { return buffers_[next_].bytes; }
 
-  // fill(address) writes `bytes` into a buffer, no more than its capacity; they are copied to `to` in the stream.
+  // fill(address) writes `bytes` into a buffer, no more than there was made room for; they are copied to `to` in the
+  // stream.
   template <class Fill>
   void send(void* to, std::size_t bytes, cudaStream_t stream, Fill&& fill) {
     buffer& b = buffers_[next_];
@@ -52,9 +52,7 @@ class pinned_ring {
 
   static void wait_for(buffer& b) {
     if (!b.on_its_way) return;
-    const cudaError_t status = cudaEventQuery(b.sent.get());
-    if (status == cudaErrorNotReady) check(cudaEventSynchronize(b.sent.get()), "cudaEventSynchronize");
-    else check(status, "cudaEventQuery");
+    if (!has_happened(b.sent)) check(cudaEventSynchronize(b.sent.get()), "cudaEventSynchronize");
     b.on_its_way = false;
   }
 

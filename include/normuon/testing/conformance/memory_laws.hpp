@@ -38,14 +38,17 @@ void memory_is_zeroed_and_stays_where_it_is(B& b) {
 
 template <tensor_backend B>
 void bytes_make_a_round_trip(B& b) {
-  const typename B::memory memory = b.allocate(999);
-  std::vector<std::byte> bytes(500), all(999), expected(999);
-  for (std::size_t k = 0; k < bytes.size(); ++k) expected[k + 250] = bytes[k] = static_cast<std::byte>(k % 251);
-  b.write(memory.data() + 250, bytes.data(), bytes.size());
-  bytes.assign(500, std::byte{0});  // the caller's from the moment that write returns
-  b.read(all.data(), memory.data(), all.size());
-  b.sync();
-  CHECK(all == expected);
+  for (const std::size_t size : {std::size_t{500}, std::size_t{3'000'001}}) {
+    CAPTURE(size);
+    const typename B::memory memory = b.allocate(size + 499);
+    std::vector<std::byte> bytes(size), all(size + 499), expected(size + 499);
+    for (std::size_t k = 0; k < size; ++k) expected[k + 250] = bytes[k] = static_cast<std::byte>(k % 251);
+    b.write(memory.data() + 250, bytes.data(), bytes.size());
+    bytes.assign(size, std::byte{0});  // the caller's from the moment that write returns
+    b.read(all.data(), memory.data(), all.size());
+    b.sync();
+    CHECK((all == expected));
+  }
 }
 
 template <tensor_backend B>

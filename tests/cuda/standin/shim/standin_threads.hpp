@@ -1,5 +1,7 @@
 // What nvcc gives device code and g++ does not: included by .cu files (through kernels/launch.cuh) where they are
 // compiled for the stand-in. Only what is listed here is at hand: no atomics, no cooperative groups, no fast math.
+// Kernels of ours shuffle by xor only; the other shuffles and votes are lines over the one meeting of a warp's lanes,
+// whose tests they serve.
 #ifndef NORMUON_TESTS_CUDA_STANDIN_THREADS_HPP
 #define NORMUON_TESTS_CUDA_STANDIN_THREADS_HPP
 
@@ -78,38 +80,6 @@ T __shfl_xor_sync(unsigned mask, T value, int bits,
 }
 inline unsigned __ballot_sync(unsigned mask, int predicate) {
   return static_cast<unsigned>(standin::warp_meeting(standin::warp_act::vote, mask, {predicate != 0, 0}));
-}
-inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
-inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate == 0) == 0; }
-
-// Arithmetic with one rounding to nearest, as the host has it.
-inline float __fadd_rn(float a, float b) { return a + b; }
-inline float __fmul_rn(float a, float b) { return a * b; }
-inline float __fdiv_rn(float a, float b) { return a / b; }
-inline float __fsqrt_rn(float a) { return std::sqrt(a); }
-inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
-inline double __dadd_rn(double a, double b) { return a + b; }
-inline double __dmul_rn(double a, double b) { return a * b; }
-inline double __ddiv_rn(double a, double b) { return a / b; }
-inline double __dsqrt_rn(double a) { return std::sqrt(a); }
-inline double __fma_rn(double a, double b, double c) { return std::fma(a, b, c); }
-
-inline unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
-inline float __uint_as_float(unsigned x) { return std::bit_cast<float>(x); }
-inline unsigned __umulhi(unsigned a, unsigned b) { return static_cast<unsigned>(std::uint64_t{a} * b >> 32); }
-
-// Loads and stores with a hint to the caches, which there are none of here.
-template <class T>
-T __ldg(const T* p) {
-  return *p;
-}
-template <class T>
-T __ldcs(const T* p) {
-  return *p;
-}
-template <class T>
-void __stcs(T* p, T value) {
-  *p = value;
 }
 
 #endif
