@@ -102,9 +102,8 @@ class optimizer : public registry<Backend> {
     return report_of(values);
   }
 
-  // report() of the last step without waiting for it: what request_report() asks for is there once, when the device has
-  // come to it. There is none before, and where report() would have listed no parameters. Backends that have no later
-  // reads have it at once.
+  // report() without a wait: there once, when the device has come to what was asked for (at once on a backend without
+  // later reads); none before, and where report() would list no parameters.
   void request_report() {
     requested_.forget();
     if (!stepped_ || !planned_) return;

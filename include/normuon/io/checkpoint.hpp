@@ -113,10 +113,10 @@ void save_checkpoint(const file_path& path, optimizer<B, Engine>& opt, const che
 // order with the same options, on any number of ranks and in any layout: state, the numbers that steps may change,
 // which parameters are frozen, and the bound weights. Returns the rest. The next steps have the bits of a run that was
 // never cut. Ranks call it together. Everything is read and checked first, on all ranks: where the load is refused,
-// nothing has changed on any. A poisoned optimizer is ready again. Throws error_code::file where the file is damaged, no
-// checkpoint, or not the same on all ranks, error_code::state with the first field in which file and optimizer differ,
-// or as the backend or the engine does; a backend's failure in the middle poisons. Of each tensor one rank checks the
-// digest: a copy of the file that one rank alone sees is not checked whole.
+// nothing has changed on any. A poisoned optimizer is ready again. Throws error_code::file where the file is damaged,
+// no checkpoint, or not the same on all ranks, error_code::state with the first field in which file and optimizer
+// differ, or as the backend or the engine does; a backend's failure in the middle poisons. Of each tensor one rank
+// checks the digest: a copy of the file that one rank alone sees is not checked whole.
 template <tensor_backend B, shard_engine Engine, file_system System = posix_file_system>
 loaded_checkpoint load_checkpoint(const file_path& path, optimizer<B, Engine>& opt, load_options options = {},
                                   System system = {}) {

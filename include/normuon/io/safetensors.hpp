@@ -136,9 +136,10 @@ file read_from(const File& in) {
 // The same of the file at a path.
 inline file read(const std::filesystem::path& path) { return read_from(posix_file_system().open(path)); }
 
-// Writes the file whole, or leaves what was there (replacement_file has the exceptions): the bytes go to a temporary file in the same folder, then to the
-// disk, then to their name. They depend on the content alone. Throws error_code::file where a tensor's bytes don't fit
-// its shape, where `read` would refuse the file, or where the system fails, with its reason.
+// Writes the file whole, or leaves what was there (replacement_file has the exceptions): the bytes go to a temporary
+// file in the same folder, then to the disk, then to their name. They depend on the content alone. Throws
+// error_code::file where a tensor's bytes don't fit its shape, where `read` would refuse the file, or where the system
+// fails, with its reason.
 inline void write(const std::filesystem::path& path, const file& contents) {
   const std::string where = printable_path(path);
   header h;

@@ -170,7 +170,8 @@ class header_events {
   bool has_metadata_ = false;
 };
 
-// What a header's text says, whatever follows it. Throws error_code::file, beginning with `where` and naming the tensor.
+// What a header's text says, whatever follows it. Throws error_code::file, beginning with `where` and naming the
+// tensor.
 inline header parse_entries(std::string_view text, std::string_view where) {
   // The parser would skip a byte-order mark and take a zero byte for the end of the text.
   if (text.empty() || text.front() != '{' || text.find('\0') != text.npos)

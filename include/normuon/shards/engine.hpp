@@ -60,9 +60,9 @@ concept gathers_small_pieces = requires(E& engine, void* all) { engine.all_gathe
 
 // start(exchange, send, receive): begins to move the legs, from `send` + their offsets to `receive` + theirs, and
 // returns without waiting. Until the request is complete the exchange and both buffers stay where they are, what is
-// sent is not written, and what is received is not touched. A request that goes away earlier is given up, and the engine
-// has failed: nothing touches its buffers from then on, unless a library can't give up what is half on its way, which
-// abort() tells.
+// sent is not written, and what is received is not touched. A request that goes away earlier is given up, and the
+// engine has failed: nothing touches its buffers from then on, unless a library can't give up what is half on its way,
+// which abort() tells.
 template <class E>
 concept starts_exchanges =
     std::movable<typename E::request> && requires(E& engine, const exchange& e, const void* send, void* receive) {
@@ -98,8 +98,8 @@ template <class E>
 concept has_deadline = requires(E& engine) { engine.set_deadline(std::chrono::milliseconds{}); };
 
 // has_abort: abort() gives up all that is under way on this rank without waiting for peers, and every verb throws from
-// then on, with an earlier cause where there was one. True where buffers are free to go; false where something could not
-// be given up, so that all buffers of requests that were ever under way have to stay where they are for good. Peers
+// then on, with an earlier cause where there was one. True where buffers are free to go; false where something could
+// not be given up, so that all buffers of requests that were ever under way have to stay where they are for good. Peers
 // notice by their deadline, or earlier.
 template <class E>
 concept has_abort = requires(E& engine) {

@@ -65,8 +65,8 @@ class cublas_lt_products {
     if (options.anything_timed()) choices_.emplace(this_device(), options.choices_file);
   }
 
-  // The plan of a product, to which something is added where `adds` is true; made, and its algorithm chosen, where there
-  // is none yet.
+  // The plan of a product, to which something is added where `adds` is true; made, and its algorithm chosen, where
+  // there is none yet.
   const product_plan& plan_for(const operand_view& Y, const operand_view& A, const operand_view& B,
                                compute_type compute, bool transpose, bool adds) {
     return plan_for(key_of(Y, A, B, compute, transpose, adds));

@@ -162,7 +162,8 @@ class mpi_messages {
       connection_->break_down("waited " + std::to_string(connection_->deadline.count()) + " ms for rank " + awaited());
   }
 
-  // Cancels what MPI lets one cancel, and waits a moment for it, once. A message that is half on its way stays under way.
+  // Cancels what MPI lets one cancel, and waits a moment for it, once. A message that is half on its way stays under
+  // way.
   void give_up() noexcept {
     if (!under_way_ || gave_up_ || mpi_connection::is_finalised()) return;
     gave_up_ = true;

@@ -35,8 +35,8 @@ inline double stored_in(compute_type compute, double x) {
 
 // The largest error of x I + alpha A B + beta C, entry by entry: each of its sums makes (depth + 4) rounding errors of
 // at most `sum` in what is added (Higham, "Accuracy and Stability of Numerical Algorithms", section 3.5), two of
-// `entry` where bits of them are dropped before they are multiplied, and what is stored is rounded, once with its diagonal and
-// once without.
+// `entry` where bits of them are dropped before they are multiplied, and what is stored is rounded, once with its
+// diagonal and once without.
 inline matrix product_bound(const precision& p, double x, double alpha, const matrix& a, const matrix& b, double beta,
                             const matrix& c) {
   const matrix added = combined(std::abs(alpha), product(magnitude(a), magnitude(b)), std::abs(beta), magnitude(c));

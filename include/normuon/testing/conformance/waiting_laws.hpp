@@ -87,7 +87,8 @@ void require_that_all_verbs_fail(E& engine) {
   });
 }
 
-// What may be under way still when a law ends goes away where the engine gives it up, and stays for good where it can't.
+// What may be under way still when a law ends goes away where the engine gives it up, and stays for good where it
+// can't.
 template <class E, class Side>
 void give_back(E& engine, std::unique_ptr<Side> side) {
   if constexpr (has_abort<E>)
