@@ -9,7 +9,6 @@
 #include "normuon/io/checkpoint/comparison.hpp"
 #include "normuon/io/checkpoint/parts.hpp"
 #include "normuon/io/checkpoint/ranks.hpp"
-#include "normuon/shards/plan/agreement.hpp"
 
 namespace normuon {
 
@@ -52,17 +51,16 @@ void require_same_plan(B& b, Engine& engine, const checkpoint_plan& plan) {
   std::vector<plan_field> fields;
   for (const auto& [key, text] : plan.metadata()) fields.push_back({shown(key), shown(text)});
   for (const placed_tensor& t : plan.tensors()) fields.push_back({"tensor '" + shown(t.name) + "'", text_of(t)});
-  require_agreement(fields, engine.rank(), engine.size(),
-                    [&](void* all, std::size_t bytes) { all_gather_from_host(b, engine, all, bytes); });
+  require_same(b, engine, fields, "plan");
 }
 
-// Saves state, options and, unless told otherwise, weights, at the path, whole or not at all. When it
-// returns, the file outlives a loss of power. Ranks call it together, on a file system that they share; the file's
-// bytes are those that one process would write. Text and names, types and shapes of tensors among the extras are the
-// same on all; of the tensors' bytes rank 0's are saved. Throws error_code::file where the file can't be written or
-// names don't fit it (UTF-8, at most some 490 bytes), `option` where ranks would write different files, `poisoned`, or
-// as the backend or the engine does, on every rank; what stood at the path stays then, but for what the message of a
-// replacement_file's commit says otherwise, or where an engine fails after rank 0 has put the file there.
+// Saves state, options and, unless told otherwise, weights, at the path, whole or not at all. When it returns, the file
+// outlives a loss of power. Ranks call it together, on a file system that they share; the file's bytes are those that
+// one process would write. Text and names, types and shapes of tensors among the extras are the same on all; of the
+// tensors' bytes rank 0's are saved. Throws error_code::file where the file can't be written or names don't fit it
+// (UTF-8, at most some 490 bytes), `option` where ranks would write different files, `poisoned`, or as the backend or
+// the engine does, on every rank; what stood at the path stays then, but for what the message of a replacement_file's
+// commit says otherwise, or where an engine fails after rank 0 has put the file there.
 template <tensor_backend B, shard_engine Engine, file_system System = posix_file_system>
 void save_checkpoint(const file_path& path, optimizer<B, Engine>& opt, const checkpoint_extras& extras = {},
                      save_options options = {}, System system = {}) {

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "normuon/io/checkpoint/reader.hpp"
-#include "normuon/shards/together.hpp"
+#include "normuon/optimizer/together.hpp"
 
 namespace normuon {
 
