@@ -26,8 +26,8 @@ class optimizer : public registry<Backend> {
       : registry<Backend>(std::move(backend), engine.rank(), engine.size()),
         engine_(std::move(engine)),
         options_(options) {
-    if (!has_agreement<Backend> && ranks_ > 1)
-      fail(error_code::option, "expected a backend that has_agreement for ", ranks_, " ranks, got one that has not");
+    if (ranks_ > 1 && (!has_agreement<Backend> || has_capture<Backend>))
+      fail(error_code::option, "expected a backend that has_agreement and not has_capture for ", ranks_, " ranks");
     if (!Backend::takes(wire()) || size_of(wire()) > sizeof(typename Backend::real))
       fail(error_code::option, "expected a wire type that the backend takes and that is no wider than its state, got ",
            name_of(wire()));
@@ -80,14 +80,9 @@ class optimizer : public registry<Backend> {
     stepped_ = false;
     require_ready();
     prepare();
-    std::exception_ptr mine;
-    try {
-      require_change_buffers(parameters_);
-    } catch (...) {
-      if (ranks_ == 1) throw;
-      mine = std::current_exception();  // the others have to know first
-    }
-    move(write_form::change, mine);
+    const std::exception_ptr refusal = why_no_changes(parameters_);
+    if (refusal && ranks_ == 1) std::rethrow_exception(refusal);  // of several, the others have to know first
+    move(write_form::change, refusal);
   }
 
   // What the last step did. No parameters before the first step, after one that threw, and where since then a group or
@@ -96,25 +91,23 @@ class optimizer : public registry<Backend> {
   // elementwise rule are of the parts that this rank holds; other outcomes are the same on all.
   step_report report() {
     if (!stepped_ || !planned_) return {};
-    plan_values<Backend> values(backend_, plan_);
-    verdicts_.read(backend_, engine_);
+    plan_values<Backend> values(backend_, plan_, settled_outcomes());
     values.read(backend_);
     return report_of(values);
   }
 
   // report() without a wait: there once, when the device has come to what was asked for (at once on a backend without
-  // later reads); none before, and where report() would list no parameters.
+  // later reads, and on several ranks); none before, and where report() would list no parameters.
   void request_report() {
     requested_.forget();
     if (!stepped_ || !planned_) return;
-    requested_.request(backend_, plan_);
-    verdicts_.read(backend_, engine_);
+    requested_.request(backend_, plan_, settled_outcomes());
   }
   std::optional<step_report> requested_report() {
     if (!planned_) requested_.forget();
     const plan_values<Backend>* const values = requested_.get(backend_);
     if (!values) return {};
-    plan_values<Backend> taken = *values;
+    const plan_values<Backend> taken = *values;
     requested_.forget();
     return report_of(taken);
   }
@@ -130,20 +123,20 @@ class optimizer : public registry<Backend> {
   const optimizer_options& options() const { return options_; }
 
  private:
-  step_report report_of(plan_values<Backend>& values) const {
+  // What was staged for the last step, and where others had to agree, what became of that.
+  std::vector<outcome> settled_outcomes() {
+    verdicts_.read(backend_, engine_);
+    std::vector<outcome> all = plan_.staged_outcome;
+    for (std::size_t i = 0; i < all.size(); ++i) verdicts_.settle(all[i], i);
+    return all;
+  }
+  step_report report_of(const plan_values<Backend>& values) const {
     step_report report;
     const bool propagate = options_.non_finite == non_finite_policy::propagate;
-    for (std::size_t i = 0; i < parameters_.size(); ++i) {
-      verdicts_.settle(values.outcomes[i], i);
+    for (std::size_t i = 0; i < parameters_.size(); ++i)
       report.parameters.push_back(
           report_on(plan_, values, parameters_[i], group_of(parameters_[i]), i, propagate, diagnostics_));
-    }
-    if (has_capture<Backend> && options_.non_finite == non_finite_policy::raise) {
-      std::vector<std::string> held_back;
-      for (const parameter_report& p : report.parameters)
-        if (p.outcome == outcome::non_finite_gradient) held_back.push_back(p.name);
-      raise_if_any(held_back);
-    }
+    if (has_capture<Backend> && options_.non_finite == non_finite_policy::raise) raise_as_reported(report);
     return report;
   }
 
@@ -172,11 +165,17 @@ class optimizer : public registry<Backend> {
     next.flags.resize(parameters_.size());
     next.verdicts = rank_verdicts<Backend>(backend_, next.here);
   }
-  void agree_on(const layout_of_steps& next) {
-    require_same(backend_, engine_, next.sharded.shards.fields(), "plan");
+  void agree_on(layout_of_steps& next) {
+    require_same_on_ranks(backend_, engine_, next.sharded.shards.fields(), "plan");
     const std::vector<exchange> exchanges = next.sharded.exchanges();
     std::byte* const bytes = next.greetings.data();
-    open_connections(engine_, std::span<const exchange>(exchanges), bytes, bytes + ranks_);
+    try {
+      open_connections(engine_, std::span<const exchange>(exchanges), bytes, bytes + ranks_);
+    } catch (...) {
+      if constexpr (has_abort<Engine>)  // what can't be given up may still arrive
+        if (!engine_.abort()) (void)new auto(std::move(next.greetings));
+      throw;
+    }
   }
 
   // refusal: why this rank can't make the step; null where it can.
@@ -257,7 +256,7 @@ class optimizer : public registry<Backend> {
     if (const int rank = verdicts_.first_to_refuse(); rank >= 0)
       fail(error_code::gradient, "rank ", rank, " can't write changes, as it says there");
     if (!verdicts_.have_the_same_numbers())
-      require_same(backend_, engine_, plan_fields(describe_step(form, groups_, gradient_scale_)), "numbers");
+      require_same_on_ranks(backend_, engine_, plan_fields(describe_step(form, groups_, gradient_scale_)), "numbers");
     if (const int i = verdicts_.first_that_differs(); i >= 0)
       fail(error_code::gradient, "parameter '", parameters_[static_cast<std::size_t>(i)].name,
            "': expected the same on every rank, but ", verdicts_.text_of(static_cast<std::size_t>(i)));

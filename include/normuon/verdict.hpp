@@ -1,4 +1,4 @@
-// What several ranks decide alike before a step. Standard library only, constexpr: devices agree by it too.
+// What several ranks decide alike before a step. Standard library only, constexpr: a device may agree by it too.
 #ifndef NORMUON_VERDICT_HPP
 #define NORMUON_VERDICT_HPP
 

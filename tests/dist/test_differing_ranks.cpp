@@ -100,13 +100,10 @@ TEST_CASE("where one rank can't write changes no rank does, and all say whose it
   const auto lacks = [](auto& trainer, int step) {
     trainer.make_gradients(step);
     const int rank = trainer.opt.engine().rank();
-    std::vector<float> other(8);
+    std::vector<float> late(8), change(8);
     if (step == 1 && trainer.opt.engine().size() > 1) {
-      if (rank == 1)
-        trainer.opt.add_parameter(trainer.opt.add_group(adamw_options{}), "late", row_major(other.data(), 2, 4));
-      else
-        trainer.opt.add_parameter(trainer.opt.add_group(adamw_options{}), "late", row_major(other.data(), 2, 4)),
-            trainer.opt.bind_change("late", row_major(other.data(), 2, 4));
+      trainer.opt.add_parameter(trainer.opt.add_group(adamw_options{}), "late", row_major(late.data(), 2, 4));
+      if (rank != 1) trainer.opt.bind_change("late", row_major(change.data(), 2, 4));
       CHECK(refusal_of([&] { trainer.opt.step_changes(); })
                 .is(error_code::gradient, rank == 1 ? "'late': expected a bound change buffer"
                                                     : "rank 1 can't write changes, as it says there"));
@@ -115,4 +112,40 @@ TEST_CASE("where one rank can't write changes no rank does, and all say whose it
     trainer.opt.step();
   };
   check_same_on({2, 3}, small_model(), {}, lacks);
+}
+
+TEST_CASE(
+    "a message on ranks that differ names the first that can't be together with rank 0, not one that only differs") {
+  const std::vector<spread_parameter> parameters = {
+      {"rows", normuon_options::paper(), 6, 9, 1, [](int) { return layout::rows(); }}};
+  run_loopback(3, {}, [&](loopback engine) {
+    const int rank = engine.rank();
+    spread_trainer<eigen_backend, loopback, float> trainer(parameters, std::move(engine), {},
+                                                           eigen_backend({.threads = 1}));
+    trainer.make_gradients(0);
+    if (rank == 1) trainer.opt.unbind_gradient("rows");
+    if (rank == 2) trainer.opt.freeze("rows");
+    const refusal r = refusal_of([&] { trainer.opt.step(); });
+    CHECK(r.is(error_code::gradient, "rank 0 moves it and rank 2 has frozen it"));
+  }).rethrow_first();
+}
+
+TEST_CASE("a report that was asked for tells of its own step on several ranks too, whatever was stepped since") {
+  run_loopback(2, {}, [&](loopback engine) {
+    spread_trainer<eigen_backend, loopback, float> trainer(small_model(), std::move(engine), {},
+                                                           eigen_backend({.threads = 1}));
+    trainer.make_gradients(0);
+    trainer.opt.freeze("flat");
+    trainer.opt.unbind_gradient("rows");
+    trainer.opt.step();
+    trainer.opt.request_report();
+    trainer.opt.unfreeze("flat");
+    trainer.bind_gradient(0);
+    trainer.step(1);
+    const std::optional<step_report> report = trainer.opt.requested_report();
+    REQUIRE(report);
+    CHECK(report->parameters[0].outcome == outcome::absent);
+    CHECK(report->parameters[1].outcome == outcome::frozen);
+    for (const parameter_report& p : trainer.opt.report().parameters) CHECK(p.outcome == outcome::moved);
+  }).rethrow_first();
 }

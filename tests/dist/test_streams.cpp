@@ -43,6 +43,10 @@ class stream_engine : public loopback {
     stream_->has_exchange = true;
     loopback::all_gather_small(all, bytes);
   }
+  request start(const exchange& e, const void* send, void* receive) {
+    stream_->has_exchange = true;
+    return loopback::start(e, send, receive);
+  }
   void restart(request& r) {
     stream_->has_exchange = true;
     loopback::restart(r);

@@ -51,7 +51,7 @@ void require_same_plan(B& b, Engine& engine, const checkpoint_plan& plan) {
   std::vector<plan_field> fields;
   for (const auto& [key, text] : plan.metadata()) fields.push_back({shown(key), shown(text)});
   for (const placed_tensor& t : plan.tensors()) fields.push_back({"tensor '" + shown(t.name) + "'", text_of(t)});
-  require_same(b, engine, fields, "plan");
+  require_same_on_ranks(b, engine, fields, "plan");
 }
 
 // Saves state, options and, unless told otherwise, weights, at the path, whole or not at all. When it returns, the file
@@ -68,6 +68,7 @@ void save_checkpoint(const file_path& path, optimizer<B, Engine>& opt, const che
   B& b = opt.backend();
   Engine& engine = opt.engine();
   const deadline_for_files deadline(engine, options.deadlines);
+  wait_for(b, engine);  // no longer than that; what follows waits for the backend alone
   std::optional<checkpoint_writer<System>> writer;
   std::uint64_t created = 0;
   act_together(b, engine, [&] {
@@ -111,10 +112,10 @@ void save_checkpoint(const file_path& path, optimizer<B, Engine>& opt, const che
 // order with the same options, on any number of ranks and in any layout: state, the numbers that steps may change,
 // which parameters are frozen, and the bound weights. Returns the rest. The next steps have the bits of a run that was
 // never cut. Ranks call it together. Everything is read and checked first, on all ranks: where the load is refused,
-// nothing has changed on any. A poisoned optimizer is ready again. Throws error_code::file where the file is damaged,
-// no checkpoint, or not the same on all ranks, error_code::state with the first field in which file and optimizer
-// differ, or as the backend or the engine does; a backend's failure in the middle poisons. Of each tensor one rank
-// checks the digest: a copy of the file that one rank alone sees is not checked whole.
+// nothing has changed on any. In one process a poisoned optimizer is ready again. Throws error_code::file where the
+// file is damaged, no checkpoint, or not the same on all ranks, error_code::state with the first field in which file
+// and optimizer differ, or as the backend or the engine does; a backend's failure in the middle poisons. Of each tensor
+// one rank checks the digest: a copy of the file that one rank alone sees is not checked whole.
 template <tensor_backend B, shard_engine Engine, file_system System = posix_file_system>
 loaded_checkpoint load_checkpoint(const file_path& path, optimizer<B, Engine>& opt, load_options options = {},
                                   System system = {}) {
@@ -122,6 +123,7 @@ loaded_checkpoint load_checkpoint(const file_path& path, optimizer<B, Engine>& o
   B& b = opt.backend();
   Engine& engine = opt.engine();
   const deadline_for_files deadline(engine, options.deadlines);
+  wait_for(b, engine);  // no longer than that; what follows waits for the backend alone
   std::optional<checkpoint_reader<System>> reader;
   std::uint64_t header_digest = 0;
   saved_progress progress;

@@ -183,8 +183,11 @@ struct posix_file_system {
     const std::unique_ptr<DIR, int (*)(DIR*)> open_folder(::opendir(folder.c_str()), ::closedir);
     if (!open_folder) fail_with_errno(folder, "can't be listed");
     std::vector<std::string> all;
-    errno = 0;
-    while (const dirent* const entry = ::readdir(open_folder.get())) all.emplace_back(entry->d_name);
+    const auto next = [&] {
+      errno = 0;
+      return ::readdir(open_folder.get());
+    };
+    while (const dirent* const entry = next()) all.emplace_back(entry->d_name);
     if (errno != 0) fail_with_errno(folder, "can't be listed");
     return all;
   }

@@ -2,6 +2,7 @@
 #ifndef NORMUON_OPTIMIZER_FAILURES_HPP
 #define NORMUON_OPTIMIZER_FAILURES_HPP
 
+#include <exception>
 #include <string>
 
 #include "normuon/optimizer/unsharded.hpp"
@@ -19,9 +20,17 @@ inline void raise_if_any(const std::vector<std::string>& names) {
   if (!names.empty()) fail(error_code::non_finite, "a NaN or an infinity in the gradient of ", quoted_list(names));
 }
 
-// Throws where changes can't be written: a buffer is missing, or a weight has a master.
+// The same from a report, where a step could not be stopped.
+inline void raise_as_reported(const step_report& report) {
+  std::vector<std::string> names;
+  for (const parameter_report& p : report.parameters)
+    if (p.outcome == outcome::non_finite_gradient) names.push_back(p.name);
+  raise_if_any(names);
+}
+
+// Why changes can't be written: a buffer is missing, or a weight has a master. Null where they can.
 template <tensor_backend B>
-void require_change_buffers(const std::vector<parameter<B>>& parameters) {
+std::exception_ptr why_no_changes(const std::vector<parameter<B>>& parameters) try {
   for (const parameter<B>& p : parameters) {
     if (p.has_master)
       fail(error_code::option, "parameter '", p.name, "': expected no master where changes are asked for");
@@ -29,6 +38,9 @@ void require_change_buffers(const std::vector<parameter<B>>& parameters) {
       if (part.change.batch == 0 && part.weight.elements() != 0)
         fail(error_code::gradient, "parameter '", p.name, "': expected a bound change buffer, got none");
   }
+  return nullptr;
+} catch (...) {
+  return std::current_exception();
 }
 
 // How far a step came with parameter i. progress: of each run of `p`, then of each bucket of `s`, 1 from its beginning

@@ -10,15 +10,15 @@
 
 namespace normuon {
 
-// What the last step left, on the host: what was staged, and a copy of the plan's device memory in the same layout.
+// What the last step left, on the host: what was decided, and a copy of the plan's device memory in the same layout.
 template <tensor_backend B>
 class plan_values {
  public:
   using real = typename B::real;
 
   // Only what the host knows itself.
-  plan_values(const B& b, const plan<B>& p)
-      : outcomes(p.staged_outcome),
+  plan_values(const B& b, const plan<B>& p, std::vector<outcome> settled)
+      : outcomes(std::move(settled)),
         plan_(p),
         slots_(p.slots_memory.size() / sizeof(double)),
         reals_(p.reals_memory.size() / sizeof(real)) {
@@ -38,7 +38,7 @@ class plan_values {
     if (!reals_.empty()) std::memcpy(reals_.data(), reals_read, reals_.size() * sizeof(real));
   }
 
-  std::vector<outcome> outcomes;        // as they were staged
+  std::vector<outcome> outcomes;        // as they were staged, and other ranks agreed
   std::vector<std::string_view> paths;  // of shapes, see has_kernel_path
 
   double at(number x) const { return slots_[distance<double>(x, plan_.slots_memory.data())]; }
@@ -161,9 +161,9 @@ class requested_values {
     return *this;
   }
 
-  void request(B& b, const plan<B>& p) {
+  void request(B& b, const plan<B>& p, std::vector<outcome> settled) {
     values_.reset();
-    values_.emplace(b, p);
+    values_.emplace(b, p, std::move(settled));
     if constexpr (has_later_reads<B>) {
       b.read_later(reads_.slots, p.slots_memory.data(), p.slots_memory.size());
       b.read_later(reads_.reals, p.reals_memory.data(), p.reals_memory.size());

@@ -70,7 +70,7 @@ class sharded_stepper {
     progress[i] = 1;
     for (held_piece& h : s_.buckets[i].remote) advance(b, h);
     write_headers(i, direction::gather);
-    s_.buckets[i].gather->start(engine_);
+    start(i, direction::gather);
   }
 
   void receive_U(B& b, std::size_t i) {
@@ -89,7 +89,7 @@ class sharded_stepper {
       copy(b, p_, {&d.to, 1}, {&d.from, 1}, settings_.propagate ? flags{} : flags{&d.sound, 1});
     }
     write_headers(i, direction::scatter);
-    s_.buckets[i].scatter->start(engine_);
+    start(i, direction::scatter);
   }
 
   void receive_D(B& b, std::size_t i, std::span<std::uint8_t> progress) {
@@ -170,6 +170,9 @@ class sharded_stepper {
     } catch (const error& e) {
       fail(e.code(), e.what(), ", in the ", name_of(way), " of bucket ", i);
     }
+  }
+  void start(std::size_t i, direction way) {
+    in_bucket(i, way, [this](auto& request) { request.start(engine_); });
   }
   void finish(std::size_t i, direction way) {
     in_bucket(i, way, [this](auto& request) { request.finish(engine_); });

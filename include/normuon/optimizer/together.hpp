@@ -47,7 +47,7 @@ std::vector<T> gathered(B& b, Engine& engine, const T& mine) {
 
 // Throws the same on every rank where they don't have the same fields `of_what`; see require_agreement.
 template <tensor_backend B, shard_engine Engine>
-void require_same(B& b, Engine& engine, const std::vector<plan_field>& fields, const char* of_what) {
+void require_same_on_ranks(B& b, Engine& engine, const std::vector<plan_field>& fields, const char* of_what) {
   require_agreement(
       fields, engine.rank(), engine.size(),
       [&](void* all, std::size_t bytes) { all_gather_from_host(b, engine, all, bytes); }, of_what);

@@ -81,17 +81,18 @@ class rank_verdicts {
   }
   bool let_step() const { return first_to_refuse() < 0 && have_the_same_numbers() && first_that_differs() < 0; }
 
-  // For messages, where they differ: what the first rank says and the first that says otherwise.
+  // For messages, where they differ: what the first rank says and the first that it can't be together with.
   std::string text_of(std::size_t i) const {
     const auto said = [](verdict v) {
-      return v == verdict::frozen                                              ? "has frozen it"
-             : v == verdict::no_replica_gradient || v == verdict::zero_replica ? "has no gradient"
-                                                                               : "moves it";
+      return v == verdict::frozen    ? " has frozen it"
+             : v == verdict::no_part ? " has no part of it, and would not stop it"
+             : v == verdict::no_gradient || v == verdict::no_replica_gradient || v == verdict::zero_replica
+                 ? " has no gradient"
+                 : " moves it";
     };
     std::size_t other = 1;
-    while (other + 1 < ranks_ && all_[other * pitch() + i] == all_[i]) ++other;
-    return "rank 0 " + std::string(said(all_[i])) + " and rank " + std::to_string(other) + " " +
-           said(all_[other * pitch() + i]);
+    while (other + 1 < ranks_ && agreed(all_[i], all_[other * pitch() + i]) != verdict::differ) ++other;
+    return message_of("rank 0", said(all_[i]), " and rank ", other, said(all_[other * pitch() + i]));
   }
 
  private:

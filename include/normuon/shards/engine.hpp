@@ -93,7 +93,7 @@ concept has_prepare = starts_exchanges<E> && requires(E& engine, typename E::req
   engine.restart(request);
 };
 
-// has_deadline: set_deadline(d) says how long a verb waits for a peer from now on.
+// has_deadline: set_deadline(d), of at least 1 ms, says how long a verb waits for a peer from now on; throws nothing.
 template <class E>
 concept has_deadline = requires(E& engine) { engine.set_deadline(std::chrono::milliseconds{}); };
 

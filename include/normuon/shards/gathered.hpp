@@ -3,6 +3,7 @@
 #define NORMUON_SHARDS_GATHERED_HPP
 
 #include <concepts>
+#include <cstddef>
 #include <type_traits>
 #include <vector>
 

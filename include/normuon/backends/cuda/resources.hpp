@@ -57,8 +57,9 @@ void check(cudaError_t status, const Parts&... call) {
 template <class... Parts>
 void check(cublasStatus_t status, const Parts&... call) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
-  throw device_error(message_of(call..., ": ", cublasLtGetStatusName(status), ", ", cublasLtGetStatusString(status)),
-                     is_sticky(cudaPeekAtLastError()));  // of a call inside the library
+  throw device_error(
+      message_of(call..., ": ", cublasLtGetStatusName(status), ", ", cublasLtGetStatusString(status)),
+      is_sticky(cudaGetLastError()));  // of a call inside the library, which the next shall not be blamed for
 }
 
 // True for "not yet", which is no error, and is forgotten as the last one.
@@ -67,6 +68,7 @@ inline bool is_pending(cudaError_t answer) {
   (void)cudaGetLastError();
   return true;
 }
+
 // Owns what `destroy` takes back. Empty: holds a value-initialised handle.
 template <class Handle, auto destroy>
 class owned {

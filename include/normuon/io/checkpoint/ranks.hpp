@@ -29,7 +29,10 @@ class deadline_for_files {
  public:
   deadline_for_files(Engine& engine, const std::optional<file_deadlines>& deadlines)
       : engine_(engine), deadlines_(deadlines) {
-    if (deadlines_) set(deadlines_->during);
+    if (!deadlines_) return;
+    for (const std::chrono::milliseconds d : {deadlines_->during, deadlines_->afterwards})
+      if (d.count() < 1) fail(error_code::option, "deadlines: expected at least 1 ms, got ", d.count());
+    set(deadlines_->during);
   }
   ~deadline_for_files() {
     if (deadlines_) set(deadlines_->afterwards);

@@ -6,9 +6,9 @@
 //   digest(...)                 digest(...)             each tensor by its owner; the digests travel
 //   commit(digests)
 //
-// The ranks' machines see one another's bytes once these are flushed, as on NFS they don't reliably. A file that is not
-// committed is never seen at its path. One job at a time may save to a path: what another is
-// writing there is taken for what a killed one left, and removed.
+// The ranks' machines must see one another's bytes once these are flushed; NFS does not promise that. A file that is
+// not committed is never seen at its path. One job at a time may save to a path: what another is writing there is taken
+// for what a killed one left, and removed.
 #ifndef NORMUON_IO_CHECKPOINT_WRITER_HPP
 #define NORMUON_IO_CHECKPOINT_WRITER_HPP
 

@@ -138,10 +138,11 @@ class owner_queues {
 };
 
 // Cuts what owners compute at one time of replicated matrices into buckets: groups of matrices, and slices of them that
-// fit the limit. Every rank lists every piece, so that no matrix is cut into more than a few.
+// fit the limit. Every rank lists every piece, so a group fills few stages: no matrix is cut into more than thirty or
+// so.
 inline void add_slices(std::vector<bucket>& buckets, std::span<const sharded_matrix> matrices,
                        std::span<const std::size_t> taken, std::size_t limit) {
-  constexpr std::size_t most_slices = 16;
+  constexpr std::size_t most_stages = 16;
   const auto bytes_of = [&](std::size_t i, index_t rows) {
     return static_cast<std::size_t>(rows * matrices[i].cols) * size_of(matrices[i].wire);
   };
@@ -150,7 +151,7 @@ inline void add_slices(std::vector<bucket>& buckets, std::span<const sharded_mat
     for (; count < taken.size(); ++count) {
       bytes += matrices[taken[count]].wire_bytes();
       lines += bytes_of(taken[count], 1);
-      if (count != 0 && (bytes > most_slices * limit || lines > limit / 2)) break;
+      if (count != 0 && (bytes > most_stages * limit || lines > limit / 2)) break;
     }
     bucket group{{taken.begin(), taken.begin() + static_cast<std::ptrdiff_t>(count)}, true};
     taken = taken.subspan(count);

@@ -133,8 +133,9 @@ inline step_model model_step(std::span<const sharded_matrix> matrices, const own
   for (const bucket& b : buckets) {
     const bucket_mail there = count_mail(b, matrices, owners);
     std::vector<std::uint64_t> load(P);
-    for (const std::size_t i : b.slice == 0 ? b.matrices : std::vector<std::size_t>())
-      load[static_cast<std::size_t>(owners.owner[i])] += exact_cost_of(matrices[i]);
+    if (b.slice == 0)
+      for (const std::size_t i : b.matrices)
+        load[static_cast<std::size_t>(owners.owner[i])] += exact_cost_of(matrices[i]);
     for (std::size_t r = 0; r < P; ++r) {
       rank_work& w = step.ranks[r];
       home[r] -= load[r];
