@@ -29,7 +29,7 @@ constexpr std::string_view name_of(backend b) { return b == backend::eigen ? "ei
 struct recipe {
   int steps = 300;
   std::array<double, 3> learning_rates{8e-3, 1.6e-2, 1.6e-2};  // of hidden matrices: peak, one a method
-  double other_learning_rate = 6e-3;                           // of everything else: peak
+  double other_learning_rate = 1.2e-2;                         // of everything else: peak
   double beta2 = 0.999;                                        // of AdamW
   double weight_decay = 0.1;
   initial_deviations initial = {};

@@ -51,7 +51,7 @@ struct named_block {
 
 // Standard deviations of the normal numbers that weights begin as. Gains begin at one.
 struct initial_deviations {
-  double embedding = 0.1;
+  double embedding = 0.2;
   double matrix = 1;      // times 1 / sqrt(inputs), of all matrices but
   double branch_end = 0;  // times 1 / sqrt(inputs), of output and down: at first a layer passes on what it gets
 };

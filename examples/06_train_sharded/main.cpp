@@ -45,7 +45,7 @@ void train(settings s) {
   weights.initialise(s.seed);
   optimizer opt(normuon::eigen_backend({.threads = 1}), {}, std::move(engine));
   const auto hidden = opt.add_group(normuon::normuon_options{.learning_rate = 1.6e-2, .nesterov = true});
-  const auto others = opt.add_group(normuon::adamw_options{.learning_rate = 6e-3});
+  const auto others = opt.add_group(normuon::adamw_options{.learning_rate = 1.2e-2});
   std::vector<normuon::layout> how;
   const auto blocks = weights.blocks(), gradients = gradient.blocks();
   for (std::size_t i = 0; i < blocks.size(); ++i) {
