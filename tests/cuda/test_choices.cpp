@@ -14,10 +14,12 @@ using namespace normuon::test;
 
 namespace {
 
-std::vector<owned_parameter<float>> some_matrices() {
+std::vector<owned_parameter<float>> some_matrices(compute_type compute = compute_type::automatic) {
+  normuon_options paper = normuon_options::paper(), reference = normuon_options::reference();
+  paper.orthogonalizer.compute = reference.orthogonalizer.compute = compute;
   std::vector<owned_parameter<float>> all;
-  all.emplace_back("wide", normuon_options::paper(), 40, 71, 3);
-  all.emplace_back("square", normuon_options::reference(), 33, 33);
+  all.emplace_back("wide", paper, 40, 71, 3);
+  all.emplace_back("square", reference, 33, 33);
   return all;
 }
 
@@ -26,8 +28,8 @@ struct trained {
   std::string path;
   long waits = 0, products = 0;
 };
-trained one_step(const product_options& options) {
-  placed_model<cublas_backend> m(some_matrices(), {}, cublas_backend({.products = options}));
+trained one_step(const product_options& options, compute_type compute = compute_type::automatic) {
+  placed_model<cublas_backend> m(some_matrices(compute), {}, cublas_backend({.products = options}));
   m.make_gradients(0);
   standin::forget_calls();
   m.opt.step();
@@ -42,10 +44,10 @@ void restart_with(standin::algorithm fast) {
   for (const auto a : {standin::algorithm::plain, standin::algorithm::aligned, standin::algorithm::workspace})
     standin::set_time(a, a == fast ? 1000 : 10000);
 }
-trained first_of(standin::algorithm only) {
+trained first_of(standin::algorithm only, compute_type compute = compute_type::automatic) {
   standin::restart();
   standin::set_algorithms({only});
-  return one_step({});
+  return one_step({}, compute);
 }
 
 constexpr auto timed = algorithm_choice::timed;
@@ -99,13 +101,17 @@ TEST_CASE("choices that are kept in a file are made once") {
   const scratch_folder folder;
   const product_options options{
       .algorithms = timed, .symmetric = symmetric_form::timed, .least_block = 8, .choices_file = folder / "choices"};
+  // In 16 bits most algorithms end alike.
+  constexpr auto compute = compute_type::float32;
+  for (const auto other : {standin::algorithm::aligned, standin::algorithm::plain})
+    CHECK_FALSE(same_bits(first_of(other, compute).weights, first_of(standin::algorithm::workspace, compute).weights));
   restart_with(standin::algorithm::workspace);
-  const trained first = one_step(options);
+  const trained first = one_step(options, compute);
   const std::string written = get(folder / "choices");
   CHECK(written.find("normuon's stand-in for a GPU with") != std::string::npos);
   // Another one would be the fastest now, were it timed.
   restart_with(standin::algorithm::plain);
-  const trained second = one_step(options);
+  const trained second = one_step(options, compute);
   CHECK(same_bits(second.weights, first.weights));
   CHECK(second.path == first.path);
   CHECK(second.products < first.products);
