@@ -96,8 +96,8 @@ class optimizer : public registry<Backend> {
     return report_of(values);
   }
 
-  // report() without a wait: there once, when the device has come to what was asked for (at once on a backend without
-  // later reads, and on several ranks); none before, and where report() would list no parameters.
+  // report() without a wait: there once, when the device has come to what was asked for; none before, and where
+  // report() would list no parameters. On several ranks, and without later reads, the request itself waits.
   void request_report() {
     requested_.forget();
     if (!stepped_ || !planned_) return;

@@ -1,6 +1,5 @@
 // Checkpoints of several ranks: one file, the bytes of which don't tell how many they were.
-#include "dist/sharded_runs.hpp"
-#include "normuon/io/checkpoint.hpp"
+#include "dist/saved_run.hpp"
 #include "support/files.hpp"
 #include "support/refusal.hpp"
 
@@ -163,10 +162,7 @@ TEST_CASE("where one rank can't save, none has, and the file that was there stay
 
 TEST_CASE("where one rank can't load, nothing has changed on any") {
   const scratch_folder folder;
-  on_ranks(1, small_model(), [&](trainer_of_rank& trainer) {
-    trainer.step(0);
-    save_checkpoint(folder / "file", trainer.opt);
-  }).rethrow_first();
+  save_first_step(folder / "file");
   const whole_tensors expected = trained_alone<float>(small_model(), {.steps = 2}, one_step);
   // A file that isn't there for rank 2; and damage, which one rank finds for all.
   std::string damaged = get(folder / "file");
@@ -189,10 +185,7 @@ TEST_CASE("where one rank can't load, nothing has changed on any") {
 
 TEST_CASE("where one rank was made otherwise, no rank loads") {
   const scratch_folder folder;
-  on_ranks(1, small_model(), [&](trainer_of_rank& trainer) {
-    trainer.step(0);
-    save_checkpoint(folder / "file", trainer.opt);
-  }).rethrow_first();
+  save_first_step(folder / "file");
   whole_tensors before, after;
   run_loopback(3, {}, [&](loopback engine) {
     const bool is_other = engine.rank() == 2;
@@ -209,10 +202,7 @@ TEST_CASE("where one rank was made otherwise, no rank loads") {
 
 TEST_CASE("a policy for non-finite gradients is compared between ranks, and no matter of a checkpoint") {
   const scratch_folder folder;
-  on_ranks(1, small_model(), [&](trainer_of_rank& trainer) {
-    trainer.step(0);
-    save_checkpoint(folder / "file", trainer.opt);
-  }).rethrow_first();
+  save_first_step(folder / "file");
   run_loopback(2, {}, [&](loopback engine) {
     const auto policy = engine.rank() == 0 ? non_finite_policy::skip : non_finite_policy::raise;
     trainer_of_rank trainer(small_model(), std::move(engine), {.non_finite = policy}, eigen_backend({.threads = 1}));

@@ -35,8 +35,7 @@ class sharded_stepper {
   }
 
   // Moves what travels, and calls meanwhile(between), which is work for which nothing travels, while the first U does;
-  // it is to call between() now and then.
-  // progress[i] of bucket i is 1 from its beginning, 2 from its end.
+  // it is to call between() now and then. progress[i] of bucket i is 1 from its beginning, 2 from its end.
   template <class Meanwhile>
   void move(B& b, std::span<std::uint8_t> progress, Meanwhile&& meanwhile) {
     const polling while_computing(b, *this);

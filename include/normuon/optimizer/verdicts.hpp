@@ -85,7 +85,7 @@ class rank_verdicts {
   std::string text_of(std::size_t i) const {
     const auto said = [](verdict v) {
       return v == verdict::frozen    ? " has frozen it"
-             : v == verdict::no_part ? " has no part of it, and would not stop it"
+             : v == verdict::no_part ? " has no part of it"
              : v == verdict::no_gradient || v == verdict::no_replica_gradient || v == verdict::zero_replica
                  ? " has no gradient"
                  : " moves it";
