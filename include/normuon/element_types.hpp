@@ -142,7 +142,7 @@ constexpr bool is_finite(T x) {
 enum class compute_type : std::uint8_t { automatic, float64, float32, bfloat16, float16, tensor_float32 };
 
 constexpr std::string_view name_of(compute_type type) {
-  constexpr std::string_view names[] = {"automatic", "float64", "float32", "bfloat16", "float16", "tensor_float32"};
+  constexpr std::string_view names[] = {"auto", "float64", "float32", "bfloat16", "float16", "tensor_float32"};
   return names[static_cast<std::size_t>(type)];
 }
 

@@ -70,7 +70,7 @@ TEST_CASE("a table that has no safe Gram form for the type is iterated plainly, 
   orthogonalizer_options o = narrow;
   o.form = iteration_form::gram;
   CHECK(refused(o).is(error_code::option,
-                      "table 'polar_express_1.02' has no safe Gram form in bfloat16; expected form plain or automatic, "
+                      "table 'polar_express_1.02' has no safe Gram form in bfloat16; expected form plain or auto, "
                       "or explicit restarts"));
   o.restarts = {3};
   CHECK(decided(o, 10, 100).gram);

@@ -65,7 +65,7 @@ constexpr iteration decide(const orthogonalizer_options& o, const published_epsi
   const bool possible = restarts.has_value();
   if (o.form == iteration_form::gram && !possible)
     fail(error_code::option, "table '", table.name, "' has no safe Gram form in ", name_of(compute),
-         "; expected form plain or automatic, or explicit restarts");
+         "; expected form plain or auto, or explicit restarts");
   const auto [s, l] = std::minmax(rows, cols);
   const bool wanted =
       o.form == iteration_form::gram ||

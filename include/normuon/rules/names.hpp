@@ -66,14 +66,11 @@ inline constexpr auto value_names<decay_form> = std::to_array<named_value<decay_
     {"cautious", decay_form::cautious},
 });
 template <>
-inline constexpr auto value_names<compute_type> = std::to_array<named_value<compute_type>>({
-    {"auto", compute_type::automatic},
-    {"float64", compute_type::float64},
-    {"float32", compute_type::float32},
-    {"bfloat16", compute_type::bfloat16},
-    {"float16", compute_type::float16},
-    {"tensor_float32", compute_type::tensor_float32},
-});
+inline constexpr auto value_names<compute_type> = [] {
+  std::array<named_value<compute_type>, 6> all{};
+  for (std::size_t i = 0; i < all.size(); ++i) all[i] = {name_of(compute_type(i)), compute_type(i)};
+  return all;
+}();
 template <>
 inline constexpr auto value_names<weight_rounding> = std::to_array<named_value<weight_rounding>>({
     {"stochastic", weight_rounding::stochastic},
