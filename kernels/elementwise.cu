@@ -26,6 +26,17 @@ __global__ void __launch_bounds__(block_threads, resident_blocks) count_kernel(c
   if (i < o.work.count && goes(o.work, i)) *entry(o.work, o.counters, i) += 1;
 }
 
+// Of one parameter each: what this rank says of it, and what all ranks say together.
+__global__ void __launch_bounds__(block_threads, resident_blocks)
+    note_verdicts_kernel(const note_verdicts_operation o) {
+  const index_t i = static_cast<index_t>(blockIdx.x) * block_threads + static_cast<index_t>(threadIdx.x);
+  if (i < o.work.count) o.mine[i] = checked(o.mine[i], goes(o.work, i));
+}
+__global__ void __launch_bounds__(block_threads, resident_blocks) agree_kernel(const agree_operation o) {
+  const index_t i = static_cast<index_t>(blockIdx.x) * block_threads + static_cast<index_t>(threadIdx.x);
+  if (i < o.work.count) *entry(o.work, o.work.ok, i) = lets_move(agreed(o.all + i, o.pitch, o.ranks)) ? 1 : 0;
+}
+
 // out <- x A + y B. What is multiplied by zero is not read.
 template <class Real>
 __global__ void __launch_bounds__(block_threads, resident_blocks) blend_kernel(const blend_operation o) {
@@ -88,13 +99,21 @@ __global__ void __launch_bounds__(block_threads, resident_blocks) apply_kernel(c
   });
 }
 
+// A thread for each entry.
+template <class Operation>
+void launch_for_each(void (*kernel)(Operation), cudaStream_t stream, const Operation& o) {
+  if (o.work.count == 0) return;
+  launch(kernel, grid_of(blocks_for(o.work.count, block_threads)), dim3(block_threads), stream, o);
+}
+
 void launch_operation(const finite_operation& o, cudaStream_t stream) {
   launch_in_real(o, o.work.blocks, stream, []<class Real>(Real) { return finite_kernel<Real>; });
 }
-void launch_operation(const count_operation& o, cudaStream_t stream) {
-  if (o.work.count != 0)
-    launch(count_kernel, grid_of(blocks_for(o.work.count, block_threads)), dim3(block_threads), stream, o);
+void launch_operation(const count_operation& o, cudaStream_t stream) { launch_for_each(count_kernel, stream, o); }
+void launch_operation(const note_verdicts_operation& o, cudaStream_t stream) {
+  launch_for_each(note_verdicts_kernel, stream, o);
 }
+void launch_operation(const agree_operation& o, cudaStream_t stream) { launch_for_each(agree_kernel, stream, o); }
 void launch_operation(const blend_operation& o, cudaStream_t stream) {
   launch_in_real(o, o.work.blocks, stream, []<class Real>(Real) { return blend_kernel<Real>; });
 }

@@ -263,9 +263,13 @@ concept has_later_reads = requires(B& b, typename B::later_read& r, const void* 
   { r.data() } -> std::same_as<const std::byte*>;
 };
 
+// has_refresh: refresh(program) does all of a replay that may wait for room on the way to a device, ahead of it.
+template <class B>
+concept has_refresh = requires(B& b, typename B::program& program) { b.refresh(program); };
+
 // has_capture: record(task) runs task(backend) once without effect, noting its operations and the tables they name, and
 // replay(program) does them with what slots and tables then hold: other addresses, types and strides, but the shapes
-// that were recorded. Such a backend never makes the host wait in a step.
+// that were recorded. A step of one rank never makes the host wait then.
 template <class B>
 concept has_capture = requires(B& b, typename B::program& program, void (*task)(B&)) {
   { b.record(task) } -> std::same_as<typename B::program>;

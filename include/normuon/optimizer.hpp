@@ -26,8 +26,11 @@ class optimizer : public registry<Backend> {
       : registry<Backend>(std::move(backend), engine.rank(), engine.size()),
         engine_(std::move(engine)),
         options_(options) {
-    if (ranks_ > 1 && (!has_agreement<Backend> || has_capture<Backend>))
-      fail(error_code::option, "expected a backend that has_agreement and not has_capture for ", ranks_, " ranks");
+    if (ranks_ > 1 && !has_agreement<Backend>)
+      fail(error_code::option, "expected a backend that has_agreement for ", ranks_, " ranks");
+    if constexpr (has_stream<Engine> && requires { backend_.stream() == engine_.stream(); })
+      if (ranks_ > 1 && !(backend_.stream() == engine_.stream()))
+        fail(error_code::option, "expected a backend and an engine on one stream, got two");
     if (!Backend::takes(wire()) || size_of(wire()) > sizeof(typename Backend::real))
       fail(error_code::option, "expected a wire type that the backend takes and that is no wider than its state, got ",
            name_of(wire()));
@@ -38,6 +41,7 @@ class optimizer : public registry<Backend> {
   void set_diagnostics(bool on) {
     if (on == diagnostics_) return;
     if (ranks_ == 1) planned_ = false;  // on several ranks there is room for them anyway, as one alone may be asked
+    recorded_ = false;
     diagnostics_ = on;
     stepped_ = false;
   }
@@ -56,13 +60,12 @@ class optimizer : public registry<Backend> {
       if (ranks_ > 1) agree_on(next);
     }
     owners.keep_chosen();
-    programs_ = {};
+    recorded_ = false;
     requested_.forget();
     plan_ = std::move(next.here);
     sharded_.buckets = decltype(sharded_.buckets)();  // requests first
     sharded_ = std::move(next.sharded);
     progress_ = std::move(next.progress);
-    flags_ = std::move(next.flags);
     verdicts_ = std::move(next.verdicts);
     planned_ = true;
     stepped_ = false;
@@ -76,14 +79,7 @@ class optimizer : public registry<Backend> {
   // The same step, but weights stay as they are: W_new - W, decay included, is written into the bound change buffers,
   // zeros for a parameter that does not move. Throws where a buffer is not bound, and where a weight has a master,
   // which moves with its weight only.
-  void step_changes() {
-    stepped_ = false;
-    require_ready();
-    prepare();
-    const std::exception_ptr refusal = why_no_changes(parameters_);
-    if (refusal && ranks_ == 1) std::rethrow_exception(refusal);  // of several, the others have to know first
-    move(write_form::change, refusal);
-  }
+  void step_changes() { move(write_form::change); }
 
   // What the last step did. No parameters before the first step, after one that threw, and where since then a group or
   // parameter was added or removed, or diagnostics were switched. Throws `non_finite` as policy `raise` says. Of what
@@ -147,7 +143,6 @@ class optimizer : public registry<Backend> {
     plan<Backend> here;
     sharded_plan<Backend, Engine> sharded;
     std::vector<std::uint8_t> progress;
-    std::vector<double> flags;
     rank_verdicts<Backend> verdicts;
     typename Backend::memory greetings;  // a byte to and from each rank
   };
@@ -162,24 +157,14 @@ class optimizer : public registry<Backend> {
       next.greetings = backend_.allocate(2 * static_cast<std::size_t>(ranks_));
     }
     next.progress.resize(next.here.runs.size() + next.sharded.buckets.size());
-    next.flags.resize(parameters_.size());
     next.verdicts = rank_verdicts<Backend>(backend_, next.here);
   }
   void agree_on(layout_of_steps& next) {
     require_same_on_ranks(backend_, engine_, next.sharded.shards.fields(), "plan");
-    const std::vector<exchange> exchanges = next.sharded.exchanges();
-    std::byte* const bytes = next.greetings.data();
-    try {
-      open_connections(engine_, std::span<const exchange>(exchanges), bytes, bytes + ranks_);
-    } catch (...) {
-      if constexpr (has_abort<Engine>)  // what can't be given up may still arrive
-        if (!engine_.abort()) (void)new auto(std::move(next.greetings));
-      throw;
-    }
+    greet(engine_, next.sharded.exchanges(), next.greetings);
   }
 
-  // refusal: why this rank can't make the step; null where it can.
-  void move(write_form form, const std::exception_ptr& refusal = nullptr) {
+  void move(write_form form) {
     stepped_ = false;
     require_ready();
     prepare();
@@ -188,37 +173,56 @@ class optimizer : public registry<Backend> {
     const step_settings settings{form, propagate, diagnostics_,
                                  options_.missing_gradient == missing_gradient_policy::zero};
     stepper<Backend> here(plan_, groups_, settings);
-    sharded_stepper<Backend, Engine> travelling(plan_, sharded_, engine_, groups_, settings, steps_);
+    auto& parts = parts_.of(form);
+    sharded_stepper<Backend, Engine> travelling(plan_, sharded_, engine_, parts, groups_, settings, steps_);
     here.stage(parameters_, gradient_scale_);
-    const auto decide_alike = [&](Backend& b) {
+    travelling.stage(parameters_);
+
+    std::exception_ptr refusal;  // why this rank can't make the step, which it takes part in all the same
+    const std::span<std::uint8_t> progress(progress_);
+    const auto check = [&](Backend& b) {
       if (!propagate) here.check(b), travelling.check(b);
-      verdicts_.exchange(b, engine_, plan_);
+      verdicts_.note(b, plan_);
     };
-    const auto move_all = [&](Backend& b) {
+    const auto decide_alike = [&] {
+      if (!refusal) parts.compute(backend_, check);
+      parts.exchange([&] { verdicts_.gather(engine_); });
+      if (!refusal) parts.compute(backend_, [&](Backend& b) { verdicts_.agree(b, plan_); });
+    };
+    const auto move_here = [&](Backend& b, hook between) {
       b.count(plan_.parameter_counter, plan_.parameter_ok);
-      const std::span<std::uint8_t> progress(progress_);
-      travelling.move(b, progress.subspan(plan_.runs.size()),
-                      [&](hook between) { here.move(b, progress.first(plan_.runs.size()), between); });
+      here.move(b, progress.first(plan_.runs.size()), between);
     };
-    if constexpr (has_capture<Backend>) {
-      auto& program = programs_.of(form);
-      if (!program) program = backend_.record([&](Backend& b) { decide_alike(b), move_all(b); });
-    }
+    const auto move_all = [&] { travelling.move(backend_, progress.subspan(plan_.runs.size()), move_here); };
+    const bool is_one_part = has_capture<Backend> && ranks_ == 1;  // then the host never waits
+    const auto in_one_part = [&] { parts.compute(backend_, [&](Backend& b) { check(b), move_here(b, {}); }); };
+
+    refusal = form == write_form::change ? why_no_changes(parameters_) : nullptr;
+    if (!std::exchange(recorded_, true)) parts_.forget();
+    const auto whole_step = [&] {
+      if (is_one_part) return in_one_part();
+      decide_alike();
+      move_all();
+    };
+    if (!refusal) refusal = why_not_recorded(backend_, engine_, parts, whole_step);
+    if (refusal && ranks_ == 1) std::rethrow_exception(refusal);
+
     std::fill(progress_.begin(), progress_.end(), std::uint8_t{0});
     bool go = true;
     try {
       backend_.write(plan_.slots_memory.data(), plan_.staged.data(), plan_.staged.size() * sizeof(double));
-      verdicts_.stage(backend_, parameters_, settings.zero_missing, {here.digest_of_numbers(), refusal ? 1u : 0u});
-      travelling.stage(backend_, parameters_);
-      if constexpr (has_capture<Backend>) {
-        std::fill(progress_.begin(), progress_.end(), std::uint8_t{1});  // a replay does not say how far it came
-        backend_.replay(*programs_.of(form));
-      } else {
-        decide_alike(backend_);
+      verdicts_.stage(backend_, parameters_, settings.zero_missing, {here.digest_of_numbers(), code_in_claim(refusal)});
+      travelling.expect_updates(backend_);
+      if (!is_one_part) {
+        decide_alike();
         verdicts_.read(backend_, engine_);
-        go = !(raise && !all_finite()) && verdicts_.let_step();
-        if (go) move_all(backend_);
+        if (raise) verdicts_.read_flags(backend_, engine_, plan_);
+        go = verdicts_.let_step() && !(raise && verdicts_.holds_any_back(plan_));
+        if (go) parts.refresh(backend_);
       }
+      // A replay does not say how far it came.
+      if (has_capture<Backend> && go) std::fill(progress_.begin(), progress_.end(), std::uint8_t{1});
+      if (go) is_one_part ? in_one_part() : move_all();
     } catch (const error& e) {
       poison(e.what(), e.code() == error_code::engine ? error_code::engine : error_code::backend);
     } catch (const std::exception& e) {
@@ -232,29 +236,17 @@ class optimizer : public registry<Backend> {
     stepped_ = true;
   }
 
-  // Reads the flags; true where none that would move is held back by its gradient.
-  bool all_finite() {
-    if (!parameters_.empty()) backend_.read(flags_.data(), plan_.parameter_ok[0], flags_.size() * sizeof(double));
-    wait_for(backend_, engine_);
-    for (std::size_t i = 0; i < parameters_.size(); ++i)
-      if (is_held_back(i)) return false;
-    return true;
-  }
-  bool is_held_back(std::size_t i) const {
-    if (ranks_ > 1) return verdicts_.of(i) == verdict::held_back;
-    return plan_.staged_ok(i) != 0 && flags_[i] == 0;
-  }
   std::vector<std::string> names_held_back() const {
     std::vector<std::string> names;
     for (std::size_t i = 0; i < parameters_.size(); ++i)
-      if (is_held_back(i)) names.push_back(parameters_[i].name);
+      if (verdicts_.holds_back(plan_, i)) names.push_back(parameters_[i].name);
     return names;
   }
 
   // The same error on every rank; nothing was written.
   [[noreturn]] void refuse_step(write_form form) {
     if (const int rank = verdicts_.first_to_refuse(); rank >= 0)
-      fail(error_code::gradient, "rank ", rank, " can't write changes, as it says there");
+      fail(verdicts_.reason_of(rank), "rank ", rank, " can't make the step, as it says there");
     if (!verdicts_.have_the_same_numbers())
       require_same_on_ranks(backend_, engine_, plan_fields(describe_step(form, groups_, gradient_scale_)), "numbers");
     if (const int i = verdicts_.first_that_differs(); i >= 0)
@@ -278,7 +270,7 @@ class optimizer : public registry<Backend> {
   using registry<Backend>::planned_, registry<Backend>::poisoned_, registry<Backend>::poison_;
   using registry<Backend>::gradient_scale_, registry<Backend>::group_of, registry<Backend>::require_ready;
   using registry<Backend>::rank_, registry<Backend>::ranks_, registry<Backend>::choose_owners,
-      registry<Backend>::owners_chosen_;
+      registry<Backend>::owners_chosen_, registry<Backend>::recorded_;
 
   Engine engine_;
   optimizer_options options_;
@@ -286,11 +278,10 @@ class optimizer : public registry<Backend> {
   bool stepped_ = false;
   plan<Backend> plan_;
   std::vector<std::uint8_t> progress_;  // of each run, see stepper::move
-  std::vector<double> flags_;
   rank_verdicts<Backend> verdicts_;
   sharded_plan<Backend, Engine> sharded_;
   std::uint64_t steps_ = 0;  // so many were begun and did not fail
-  step_programs<Backend> programs_;
+  parts_of_steps<Backend> parts_;
   requested_values<Backend> requested_;
 };
 

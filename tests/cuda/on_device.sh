@@ -57,7 +57,7 @@ logs=$build/on_device
 if $rehearse; then
   device=$build/tests/cuda/cublas replay=$build/tests/cuda/test_replay_on_standin
   train=$build/tests/cuda/train_gpt_on_standin bench=$build/tests/cuda/bench_on_standin
-  numbers=(--test-case='*gradients on a device*,*guard bands*,*errors of cuBLAS*')
+  numbers=(--test-case='*gradients on a device*,*guard bands*,*errors of cuBLAS*,*share a device*')
   measured=(--shapes=40x24 --benchmark_min_time=0.0001)
   of_aims='newton_schulz/cublas/.*/40x24/|step/adamw/cublas/float32/char_gpt/'
   all='(newton|elementwise).*cublas.*/(40x24|65536)/'

@@ -90,8 +90,20 @@ struct spread_part {
   }
 };
 
-// An optimizer over a rank's parts of the parameters.
-template <tensor_backend B, shard_engine Engine, element T>
+// Where a backend finds numbers of the host: where they are.
+struct in_host_memory {
+  template <class B, class T>
+  T* address(B&, std::vector<T>& x) const {
+    return x.data();
+  }
+  template <class B, class T>
+  void send(B&, const std::vector<T>&) const {}
+  template <class B, class T>
+  void fetch(B&, std::vector<T>&) const {}
+};
+
+// An optimizer over a rank's parts of the parameters. Place: where the backend has them.
+template <tensor_backend B, shard_engine Engine, element T, class Place = in_host_memory>
 class spread_trainer {
  public:
   std::vector<spread_parameter> parameters;
@@ -112,20 +124,34 @@ class spread_trainer {
     parameters.push_back(p);
     spread_part<T>& part = parts.emplace_back(p, how, rank, ranks);
     const auto view = [&](auto* data) { return shard(data, p.rows, p.cols, how, rank, ranks, p.batch); };
-    opt.add_parameter(add_group(opt, p.options), p.name, view(part.weight.data()));
+    opt.add_parameter(add_group(opt, p.options), p.name, view(place_.address(opt.backend(), part.weight)));
     bind_gradient(parts.size() - 1);
-    opt.bind_change(p.name, view(part.change.data()));
+    opt.bind_change(p.name, view(place_.address(opt.backend(), part.change)));
   }
   void bind_gradient(std::size_t i) {
     const spread_parameter& p = parameters[i];
     const int rank = opt.engine().rank(), ranks = opt.engine().size();
-    opt.bind_gradient(
-        p.name, shard(std::as_const(parts[i].gradient).data(), p.rows, p.cols, p.how(ranks), rank, ranks, p.batch));
+    const T* const gradient = place_.address(opt.backend(), parts[i].gradient);
+    opt.bind_gradient(p.name, shard(gradient, p.rows, p.cols, p.how(ranks), rank, ranks, p.batch));
   }
 
   void make_gradients(int step) {
     for (std::size_t i = 0; i < parts.size(); ++i)
       parts[i].copy(parameters[i], gradient_of<T>(parameters[i], step), parts[i].gradient, true);
+    send_gradients();
+  }
+  // To where the backend has them, and back.
+  void send_gradients() {
+    for (spread_part<T>& part : parts) place_.send(opt.backend(), part.gradient);
+  }
+  void send_weights() {
+    for (spread_part<T>& part : parts) place_.send(opt.backend(), part.weight);
+  }
+  void fetch_weights() {
+    for (spread_part<T>& part : parts) place_.fetch(opt.backend(), part.weight);
+  }
+  void fetch_changes() {
+    for (spread_part<T>& part : parts) place_.fetch(opt.backend(), part.change);
   }
   void step(int n) {
     make_gradients(n);
@@ -133,6 +159,7 @@ class spread_trainer {
   }
   // Adds what this rank holds to what others have put there.
   void put_into(whole_tensors& all) {
+    fetch_weights();
     for (std::size_t i = 0; i < parts.size(); ++i) {
       const bool first = !all.contains(parameters[i].name);
       std::vector<double>& whole = all[parameters[i].name];
@@ -146,6 +173,9 @@ class spread_trainer {
     }
     for (const named_tensor& t : opt.export_state()) put_state(all, t);
   }
+
+ private:
+  Place place_;
 };
 
 }  // namespace normuon::test

@@ -7,6 +7,11 @@
 #include "dist/sharded_model.hpp"
 #include "normuon/backends/eigen.hpp"
 #include "normuon/shards/loopback.hpp"
+#ifdef NORMUON_TEST_RANKS_ON_GPUS
+#include "cuda/ranks_on_gpus.hpp"
+#else
+#include "dist/ranks_on_host.hpp"
+#endif
 
 namespace normuon::test {
 
@@ -65,24 +70,24 @@ struct run_options {
 // `each(trainer, step)` makes a step.
 template <element T, class Each>
 whole_tensors trained_alone(const std::vector<spread_parameter>& parameters, const run_options& o, const Each& each) {
-  using real = std::conditional_t<std::is_same_v<T, double>, double, float>;
-  spread_trainer<basic_eigen_backend<real>, single_process, T> trainer(
-      parameters, {}, o.optimizer, basic_eigen_backend<real>({.threads = o.threads}));
-  for (int step = 0; step < o.steps; ++step) each(trainer, step);
   whole_tensors all;
-  trainer.put_into(all);
+  begin_run();
+  train_alone<T>(parameters, o.optimizer, o.threads, [&](auto& trainer) {
+    for (int step = 0; step < o.steps; ++step) each(trainer, step);
+    trainer.put_into(all);
+  });
   return all;
 }
 template <element T, class Each>
 whole_tensors trained_on(int ranks, const std::vector<spread_parameter>& parameters, const run_options& o,
                          const Each& each) {
-  using real = std::conditional_t<std::is_same_v<T, double>, double, float>;
   whole_tensors all;
+  begin_run();
   run_loopback(ranks, o.network, [&](loopback engine) {
-    spread_trainer<basic_eigen_backend<real>, loopback, T> trainer(parameters, std::move(engine), o.optimizer,
-                                                                   basic_eigen_backend<real>({.threads = o.threads}));
-    for (int step = 0; step < o.steps; ++step) each(trainer, step);
-    trainer.put_into(all);
+    train_as_rank<T>(std::move(engine), parameters, o.optimizer, o.threads, [&](auto& trainer) {
+      for (int step = 0; step < o.steps; ++step) each(trainer, step);
+      trainer.put_into(all);
+    });
   }).rethrow_first();
   return all;
 }
@@ -95,6 +100,39 @@ inline void check_same(const whole_tensors& got, const whole_tensors& expected) 
     const auto found = got.find(one.first);
     REQUIRE(found != got.end());
     CHECK(same_bits(found->second, one.second));
+  }
+}
+
+// The part of a whole tensor that `t` is.
+inline std::vector<double> part_of_whole(const std::vector<double>& whole, const named_tensor& t) {
+  if (t.whole.empty()) return whole;
+  std::vector<double> part;
+  std::vector<index_t> at(t.shape.size(), 0);
+  for (std::size_t n = 0; n < t.values.size(); ++n) {
+    index_t place = 0;
+    for (std::size_t d = 0; d < t.shape.size(); ++d) place = place * t.whole[d] + t.start[d] + at[d];
+    part.push_back(whole[static_cast<std::size_t>(place)]);
+    for (std::size_t d = t.shape.size(); d-- > 0;) {
+      if (++at[d] < t.shape[d]) break;
+      at[d] = 0;
+    }
+  }
+  return part;
+}
+
+// What this rank holds is what `expected` says, where the others are in processes of their own.
+template <class Trainer>
+void check_held(Trainer& trainer, const whole_tensors& expected) {
+  trainer.fetch_weights();
+  for (std::size_t i = 0; i < trainer.parts.size(); ++i) {
+    CAPTURE(trainer.parameters[i].name);
+    auto weight = trainer.parts[i].weight;
+    trainer.parts[i].copy(trainer.parameters[i], expected.at(trainer.parameters[i].name), weight, true);
+    CHECK(same_bits(trainer.parts[i].weight, weight));
+  }
+  for (const named_tensor& t : trainer.opt.export_state()) {
+    CAPTURE(t.name);
+    CHECK(same_bits(t.values, part_of_whole(expected.at(t.name), t)));
   }
 }
 

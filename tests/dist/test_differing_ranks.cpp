@@ -67,12 +67,12 @@ TEST_CASE("a replica without a gradient on one rank, or frozen on one, is refuse
 }
 
 TEST_CASE("a number or call that is another on one rank is refused by all before anything is written") {
-  using change = std::function<void(optimizer<eigen_backend, loopback>&)>;
+  using change = std::function<void(optimizer<rank_backend<float>, rank_engine>&)>;
   const auto refused = [](const change& set, const change& set_back, const std::string& here,
                           const std::string& there) {
     const auto differ = [&](auto& trainer, int step) {
       trainer.make_gradients(step);
-      if constexpr (std::is_same_v<std::decay_t<decltype(trainer.opt.engine())>, loopback>) {
+      if constexpr (std::is_same_v<std::decay_t<decltype(trainer.opt.engine())>, rank_engine>) {
         const bool odd = step == 1 && trainer.opt.engine().rank() == trainer.opt.engine().size() - 1;
         if (odd) set(trainer.opt);
         if (step == 1) {
@@ -106,7 +106,7 @@ TEST_CASE("where one rank can't write changes no rank does, and all say whose it
       if (rank != 1) trainer.opt.bind_change("late", row_major(change.data(), 2, 4));
       CHECK(refusal_of([&] { trainer.opt.step_changes(); })
                 .is(error_code::gradient, rank == 1 ? "'late': expected a bound change buffer"
-                                                    : "rank 1 can't write changes, as it says there"));
+                                                    : "rank 1 can't make the step, as it says there"));
       trainer.opt.remove_parameter("late");
     }
     trainer.opt.step();

@@ -9,23 +9,6 @@ using namespace normuon::test;
 
 namespace {
 
-// The part of a whole tensor that `t` is.
-std::vector<double> part_of_whole(const std::vector<double>& whole, const named_tensor& t) {
-  if (t.whole.empty()) return whole;
-  std::vector<double> part;
-  std::vector<index_t> at(t.shape.size(), 0);
-  for (std::size_t n = 0; n < t.values.size(); ++n) {
-    index_t place = 0;
-    for (std::size_t d = 0; d < t.shape.size(); ++d) place = place * t.whole[d] + t.start[d] + at[d];
-    part.push_back(whole[static_cast<std::size_t>(place)]);
-    for (std::size_t d = t.shape.size(); d-- > 0;) {
-      if (++at[d] < t.shape[d]) break;
-      at[d] = 0;
-    }
-  }
-  return part;
-}
-
 template <element T>
 void check_same_over_mpi(const std::vector<spread_parameter>& parameters, const run_options& o) {
   using real = std::conditional_t<std::is_same_v<T, double>, double, float>;
@@ -33,16 +16,7 @@ void check_same_over_mpi(const std::vector<spread_parameter>& parameters, const 
   spread_trainer<basic_eigen_backend<real>, mpi_engine, T> trainer(parameters, mpi_engine(MPI_COMM_WORLD), o.optimizer,
                                                                    basic_eigen_backend<real>({.threads = o.threads}));
   for (int step = 0; step < o.steps; ++step) trainer.step(step);
-  for (std::size_t i = 0; i < parameters.size(); ++i) {
-    CAPTURE(parameters[i].name);
-    std::vector<T> weight(trainer.parts[i].weight.size());
-    trainer.parts[i].copy(parameters[i], expected.at(parameters[i].name), weight, true);
-    CHECK(same_bits(trainer.parts[i].weight, weight));
-  }
-  for (const named_tensor& t : trainer.opt.export_state()) {
-    CAPTURE(t.name);
-    CHECK(same_bits(t.values, part_of_whole(expected.at(t.name), t)));
-  }
+  check_held(trainer, expected);
 }
 
 }  // namespace

@@ -1,33 +1,13 @@
 // Linked with the vendor's libraries. On a machine with a GPU one rank runs, as more would need more GPUs.
 #include <doctest/doctest.h>
 
+#include "cuda/device_stage.hpp"
 #include "normuon/shards/nccl.hpp"
 #include "normuon/testing/engine_conformance.hpp"
 
 using namespace normuon;
 
 namespace {
-
-// A stage in device memory.
-class device_stage {
- public:
-  explicit device_stage(const std::vector<std::byte>& bytes) : size_(bytes.size()), memory_(make_device_memory(size_)) {
-    write(bytes);
-  }
-  void* data() { return memory_.get(); }
-  void write(const std::vector<std::byte>& bytes) {
-    if (size_ != 0) check(cudaMemcpy(memory_.get(), bytes.data(), size_, cudaMemcpyHostToDevice), "cudaMemcpy");
-  }
-  std::vector<std::byte> read() const {
-    std::vector<std::byte> bytes(size_);
-    if (size_ != 0) check(cudaMemcpy(bytes.data(), memory_.get(), size_, cudaMemcpyDeviceToHost), "cudaMemcpy");
-    return bytes;
-  }
-
- private:
-  std::size_t size_;
-  device_memory memory_;
-};
 
 bool has_device() {
   int count = 0;
@@ -50,7 +30,7 @@ TEST_CASE("options out of range are refused before NCCL is called") {
 }
 
 TEST_CASE("the engine over NCCL keeps the laws" * doctest::skip(!has_device())) {
-  testing::check_engine<device_stage>([](auto law) {
+  testing::check_engine<test::device_stage>([](auto law) {
     const cuda_stream stream = make_stream();
     ncclUniqueId id;
     REQUIRE(ncclGetUniqueId(&id) == ncclSuccess);

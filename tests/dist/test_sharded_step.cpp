@@ -56,9 +56,12 @@ TEST_CASE(
       for (std::size_t i = 0; step == 1 && i < trainer.parts.size(); ++i)
         if (trainer.parameters[i].how(2).is_replicated())
           trainer.parts[i].gradient.back() = std::numeric_limits<float>::max();
+      trainer.send_gradients();
       trainer.opt.step_changes();
+      trainer.fetch_changes();
       for (auto& part : trainer.parts)
         for (std::size_t k = 0; k < part.weight.size(); ++k) part.weight[k] += part.change[k];
+      trainer.send_weights();
     };
     check_same_on({3}, parameters, {.optimizer = {.staging_limit = limit}}, hold_back);
   }
@@ -125,7 +128,9 @@ TEST_CASE("a change on several ranks is that of one process") {
   const auto change = [](auto& trainer, int step) {
     trainer.make_gradients(step);
     trainer.opt.step_changes();
+    trainer.fetch_changes();
     for (auto& part : trainer.parts) part.weight = part.change;  // for all to see
+    trainer.send_weights();
   };
   check_same_on({2, 3, 5}, parameters, {.steps = 2}, change);
 }
@@ -147,6 +152,7 @@ TEST_CASE("a gradient that only some ranks have is zero on the others, one that 
       if (!some && step == 1) trainer.opt.unbind_gradient(p.name);
     }
     if (step == 2) trainer.opt.unbind_gradient("replicated");
+    trainer.send_gradients();
     trainer.opt.step();
     const auto outcome_of = [&](std::size_t i) { return trainer.opt.report().parameters[i].outcome; };
     CHECK(outcome_of(0) == outcome::moved);
@@ -168,6 +174,7 @@ TEST_CASE("under `zero` a parameter without any gradient moves by its momentum")
   const auto with_zeros = [](auto& trainer, int step) {
     trainer.make_gradients(step);
     if (step == 1) std::fill(trainer.parts[0].gradient.begin(), trainer.parts[0].gradient.end(), 0.0f);
+    trainer.send_gradients();
     trainer.opt.step();
   };
   check_same(trained_alone<float>(small_model(), zero, twice),
@@ -186,6 +193,7 @@ TEST_CASE("a NaN on one rank holds the parameter back on all, under every policy
           if (r.row + r.rows == trainer.parameters[i].rows) part.gradient.back() = nan;
         }
       }
+      trainer.send_gradients();
       trainer.opt.step();
       if (policy == non_finite_policy::skip && step == 1) {
         CHECK(trainer.opt.report().parameters[0].outcome == outcome::non_finite_gradient);
@@ -203,6 +211,7 @@ TEST_CASE("under `raise` every rank throws the same before anything is written, 
     if (step != 1) return trainer.opt.step();
     if (trainer.opt.engine().rank() == trainer.opt.engine().size() - 1)
       trainer.parts[2].gradient[0] = std::numeric_limits<float>::infinity();
+    trainer.send_gradients();
     CHECK(refusal_of([&] { trainer.opt.step(); }).is(error_code::non_finite, "in the gradient of 'replicated'"));
   };
   check_same_on({2, 3}, small_model(), {.optimizer = {.non_finite = non_finite_policy::raise}}, raise);
@@ -214,6 +223,7 @@ TEST_CASE("where U overflows on one rank, M moves everywhere and W nowhere") {
     auto& part = trainer.parts[0];
     if (step == 1 && !part.gradient.empty() && part.rectangles[0].row == 0)
       part.gradient[3] = std::numeric_limits<float>::max();
+    trainer.send_gradients();
     trainer.opt.step();
   };
   std::vector<spread_parameter> parameters = small_model();

@@ -22,6 +22,10 @@ class device_backend : public archetype_backend {
   explicit device_backend(watched_stream& stream) : stream_(&stream) {}
 
   void sync() { ++(stream_->has_exchange ? stream_->waits_for_ever : stream_->waits); }
+  void read(void* to, const void* from, std::size_t bytes) {  // into memory that is not pinned, which may wait
+    sync();
+    archetype_backend::read(to, from, bytes);
+  }
   void note_verdicts(verdict* mine, flags ok) {
     for (std::size_t i = 0; i < ok.size(); ++i) mine[i] = checked(mine[i], *ok[i] != 0);
   }

@@ -1,44 +1,14 @@
-// The GPU backend: products by cuBLASLt, everything else by the kernels of kernels/, a step as one CUDA graph. Host
-// code only; programs that use it link normuon's kernels, cuBLASLt and the CUDA runtime. Weights, gradients and change
-// buffers lie in device memory.
+// The GPU backend: products by cuBLASLt, everything else by the kernels of kernels/, a step as one CUDA graph, or as a
+// few on several ranks. Host code only; programs that use it link normuon's kernels, cuBLASLt and the CUDA runtime.
+// Weights, gradients and change buffers lie in device memory.
 #ifndef NORMUON_BACKENDS_CUBLAS_HPP
 #define NORMUON_BACKENDS_CUBLAS_HPP
 
 #include "normuon/backends/cuda/later_read.hpp"
+#include "normuon/backends/cuda/operand.hpp"
 #include "normuon/backends/cuda/program.hpp"
 
 namespace normuon {
-
-// What numbers of an iteration are stored as.
-constexpr element_type stored_as(compute_type compute) {
-  switch (compute) {
-    case compute_type::float64: return element_type::float64;
-    case compute_type::float32:
-    case compute_type::tensor_float32: return element_type::float32;
-    case compute_type::bfloat16: return element_type::bfloat16;
-    case compute_type::float16: return element_type::float16;
-    case compute_type::automatic: break;
-  }
-  fail(error_code::option, "expected the type of an iteration, got `automatic`");
-}
-
-// Row-major matrices one after the other. Rows begin on 16 bytes, which is what cuBLASLt's fast kernels ask for.
-class cublas_operand {
- public:
-  static constexpr operand_view view_of(const operand_shape& s, std::byte* data) {
-    const element_type type = stored_as(s.compute);
-    const auto of_16_bytes = static_cast<index_t>(16 / size_of(type));
-    return {data, type, s.rows, s.cols, s.count, (s.cols + of_16_bytes - 1) / of_16_bytes * of_16_bytes};
-  }
-  static constexpr std::size_t bytes(const operand_shape& s) {
-    const operand_view v = view_of(s, nullptr);
-    return static_cast<std::size_t>(v.stride() * v.count) * size_of(v.type);
-  }
-  operand_view view() const { return view_of(shape, memory.data()); }
-
-  cuda_memory memory;
-  operand_shape shape;
-};
 
 template <std::floating_point Real>
 class basic_cublas_backend {
@@ -69,6 +39,7 @@ class basic_cublas_backend {
     const auto one = static_cast<index_t>(operand_bytes({s.rows, s.cols, 1, s.compute}));
     return std::clamp<index_t>((index_t{256} << 20) / std::max<index_t>(one, 1), 1, 4096);
   }
+  cudaStream_t stream() const { return device_->stream(); }
   std::string_view kernel_path(compute_type compute) const { return device_->products().path(compute); }
   std::size_t operand_bytes(const operand_shape& s) const { return cublas_operand::bytes(s); }
 
@@ -130,6 +101,9 @@ class basic_cublas_backend {
     recording_ = nullptr;
     return device_->use([&] { return program(device_, std::move(recording)); });
   }
+  void refresh(program& p) {
+    device_->use([&] { p.refresh(); });
+  }
   void replay(program& p) {
     refuse_in_recording("a replay");
     device_->use([&] { p.replay(); });
@@ -140,6 +114,12 @@ class basic_cublas_backend {
   }
   void count(slots counters, flags ok) {
     operate([&](table_set& t) { return count_operation{work(t, counters.size(), ok), t.add(counters)}; });
+  }
+  void note_verdicts(verdict* mine, flags ok) {
+    operate([&](table_set& t) { return note_verdicts_operation{work(t, ok.size(), ok), mine}; });
+  }
+  void agree(flags ok, const verdict* all, std::size_t pitch, int ranks) {
+    operate([&](table_set& t) { return agree_operation{work(t, ok.size(), ok), all, pitch, ranks}; });
   }
   void blend(views out, number x, views A, number y, views B, flags ok) {
     operate([&](table_set& t) { return blend_operation{work(t, out, ok), t.add(out), t.add(A), t.add(B), x, y}; });
@@ -283,7 +263,8 @@ using cublas_backend64 = basic_cublas_backend<double>;  // weights of any type; 
 
 static_assert(tensor_backend<cublas_backend> && tensor_backend<cublas_backend64>);
 static_assert(has_capture<cublas_backend> && has_fused_momentum<cublas_backend> &&
-              has_fused_neuron_step<cublas_backend> && has_kernel_path<cublas_backend>);
+              has_fused_neuron_step<cublas_backend> && has_kernel_path<cublas_backend> &&
+              has_agreement<cublas_backend> && has_refresh<cublas_backend>);
 
 }  // namespace normuon
 

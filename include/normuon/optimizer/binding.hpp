@@ -164,7 +164,7 @@ inline std::vector<parameter_part> parts_of(const std::string& name, const layou
 }
 
 // Binds a view for each part, or none. Throws as validate_binding does, and where they are not as many. Returns whether
-// what is written has another type from now on, which plans depend on.
+// what is written has another type from now on, which recorded steps depend on.
 template <tensor_backend B>
 bool bind_parts(parameter<B>& p, const binding_kind& as, std::span<const bound_matrix> given) {
   if (given.size() != p.parts.size())

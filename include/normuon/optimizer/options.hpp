@@ -12,9 +12,9 @@ namespace normuon {
 // What happens to a parameter whose gradient, times the gradient scale, holds a NaN or an infinity.
 enum class non_finite_policy {
   skip,       // it is left as it is, state and counter too, and named in the report
-  raise,      // step() throws before anything of any parameter is written. A backend that captures never makes the host
-              // wait: there a step is as under `skip`, and report() and requested_report(), and no other calls, throw
-              // where the step that they are of held a parameter back
+  raise,      // step() throws before anything of any parameter is written. On one rank a backend that captures never
+              // makes the host wait: there a step is as under `skip`, and report() and requested_report(), and no other
+              // calls, throw where the step that they are of held a parameter back
   propagate,  // it takes part as if nothing were wrong
 };
 

@@ -185,6 +185,7 @@ class registry : public parameter_groups<Backend> {
   int rank_, ranks_;
   std::vector<parameter<Backend>> parameters_;
   bool owners_chosen_ = false, poisoned_ = false;
+  bool recorded_ = false;  // what was recorded of steps is what they do
   std::string poison_;  // what a poisoned optimizer failed with
 
  private:
@@ -261,7 +262,7 @@ class registry : public parameter_groups<Backend> {
     parameters_[index_of(name)].has_gradient = true;
   }
   void bind(std::string_view name, const binding_kind& as, std::span<const bound_matrix> given) {
-    if (bind_parts(parameters_[index_of(name)], as, given) && has_capture<Backend>) planned_ = false;
+    if (bind_parts(parameters_[index_of(name)], as, given)) recorded_ = false;
   }
 
   template <class T>

@@ -25,6 +25,10 @@ inline matrix_view part_of(const matrix_view& v, const rectangle& area) {
   return part;
 }
 
+// The first element of a D that travels: a NaN says that it is no update. Pieces keep the view, as a recorded step looks
+// it up wherever it was when it was recorded.
+inline matrix_view mark_of(const matrix_view& D) { return part_of(D, {0, 0, 1, 1}); }
+
 // A rectangle that this rank holds of a matrix which travels.
 struct held_piece {
   std::size_t parameter = 0, part = 0;
@@ -35,6 +39,7 @@ struct held_piece {
   slot sound = nullptr;         // 0 where no update came; of a matrix that this rank owns itself, its own flag
   matrix_view W, change, G, M;  // as in `plan`
   matrix_view U, D;             // where U goes (without memory: nowhere), and where D is found
+  matrix_view mark;             // of D, where it travels
   matrix_view master;
   random_stream stream;
 };
@@ -42,7 +47,8 @@ struct held_piece {
 // A rectangle on its way into a stage or out of one.
 struct carried_piece {
   matrix_view to, from;
-  slot sound = nullptr;  // of the matrix whose D it is
+  slot sound = nullptr;   // of the matrix whose D it is
+  matrix_view mark = {};  // of D
 };
 
 template <tensor_backend B, shard_engine Engine>
@@ -186,6 +192,7 @@ class sharded_plan {
         remote.emplace(std::pair(at.matrix, at.part), bucket.remote.size());
         bucket.remote.push_back(held(at, p, parameters, seed));
         bucket.remote.back().D = in_stage(direction::scatter, true, at);
+        bucket.remote.back().mark = mark_of(bucket.remote.back().D);
       }
     for (const packet& to : planned.gather.sent)
       for (const piece& at : to.pieces)
@@ -196,7 +203,8 @@ class sharded_plan {
     for (const packet& to : planned.scatter.sent)
       for (const piece& at : to.pieces) {
         const std::size_t k = places_[at.matrix].k;
-        bucket.finished.push_back({in_stage(direction::scatter, false, at), part_of(p.D[k], at.area), p.sound[k]});
+        const matrix_view D = in_stage(direction::scatter, false, at);
+        bucket.finished.push_back({D, part_of(p.D[k], at.area), p.sound[k], mark_of(D)});
       }
     bucket.gather.emplace(engine, planned.gather.legs, stage(direction::gather, false, index),
                           stage(direction::gather, true, index));

@@ -7,6 +7,7 @@
 
 #include "normuon/optimizer/sharded_plan.hpp"
 #include "normuon/optimizer/step.hpp"
+#include "normuon/optimizer/step_parts.hpp"
 
 namespace normuon {
 
@@ -14,12 +15,12 @@ template <tensor_backend B, shard_engine Engine>
 class sharded_stepper {
  public:
   // `step`: how many steps went before, the same number on every rank.
-  sharded_stepper(plan<B>& p, sharded_plan<B, Engine>& s, Engine& engine, const std::vector<group>& groups,
-                  const step_settings& settings, std::uint64_t step)
-      : p_(p), s_(s), engine_(engine), groups_(groups), settings_(settings), step_(step) {}
+  sharded_stepper(plan<B>& p, sharded_plan<B, Engine>& s, Engine& engine, step_parts<B>& parts,
+                  const std::vector<group>& groups, const step_settings& settings, std::uint64_t step)
+      : p_(p), s_(s), engine_(engine), parts_(parts), groups_(groups), settings_(settings), step_(step) {}
 
   // Notes on the host where weights, gradients and change buffers are now.
-  void stage(B& b, const std::vector<parameter<B>>& parameters) {
+  void stage(const std::vector<parameter<B>>& parameters) {
     for_each_piece([&](held_piece& h) {
       const parameter<B>& q = parameters[h.parameter];
       const parameter_part& part = q.parts[h.part];
@@ -27,27 +28,33 @@ class sharded_stepper {
       h.G = part_of(gradient_of(part, h.entry, p_.zero()), h.area);
       if (settings_.write == write_form::change) h.change = part_of(part.change.one(h.entry), h.area);
     });
-    b.write(s_.sound_memory.data(), s_.sound_ones.data(), s_.sound_memory.size());
   }
+  // Sets the flags of what is to arrive.
+  void expect_updates(B& b) { b.write(s_.sound_memory.data(), s_.sound_ones.data(), s_.sound_memory.size()); }
 
   void check(B& b) {
     for_each_piece([&](held_piece& h) { b.all_finite({&h.ok, 1}, {&h.G, 1}, p_.numbers(h.group).gradient_scale); });
   }
 
-  // Moves what travels, and calls meanwhile(between), which is work for which nothing travels, while the first U does;
-  // it is to call between() now and then. progress[i] of bucket i is 1 from its beginning, 2 from its end.
+  // Moves what travels, and calls meanwhile(b, between), which is work for which nothing travels, while the first U
+  // does; it is to call between() now and then. progress[i] of bucket i is 1 from its beginning, 2 from its end.
   template <class Meanwhile>
   void move(B& b, std::span<std::uint8_t> progress, Meanwhile&& meanwhile) {
     const polling while_computing(b, *this);
     auto& buckets = s_.buckets;
     if (!buckets.empty()) send_U(b, 0, progress);
-    meanwhile(buckets.empty() ? hook() : poll_hook());
+    parts_.compute(b, [&](B& now) { meanwhile(now, buckets.empty() ? hook() : poll_hook()); });
     for (std::size_t i = 0; i < buckets.size(); ++i) {
       if (i + 1 < buckets.size()) send_U(b, i + 1, progress);
-      receive_U(b, i);
-      direct(b, buckets[i]);
-      send_D(b, i);
-      for (held_piece& h : buckets[i].local) apply(b, h);
+      parts_.compute(b, [&](B& now) { advance(now, buckets[i].local); });
+      finish(i, direction::gather);
+      parts_.compute(b, [&](B& now) {
+        take_U(now, buckets[i]);
+        direct(now, buckets[i]);
+        give_D(now, buckets[i]);
+      });
+      start(i, direction::scatter);
+      parts_.compute(b, [&](B& now) { apply(now, buckets[i].local); });
       if (i > 0) receive_D(b, i - 1, progress);
     }
     if (!buckets.empty()) receive_D(b, buckets.size() - 1, progress);
@@ -67,41 +74,39 @@ class sharded_stepper {
 
   void send_U(B& b, std::size_t i, std::span<std::uint8_t> progress) {
     progress[i] = 1;
-    for (held_piece& h : s_.buckets[i].remote) advance(b, h);
-    write_headers(i, direction::gather);
+    parts_.compute(b, [&](B& now) { advance(now, s_.buckets[i].remote); });
     start(i, direction::gather);
   }
 
-  void receive_U(B& b, std::size_t i) {
-    auto& bucket = s_.buckets[i];
-    for (held_piece& h : bucket.local) advance(b, h);
-    finish(i, direction::gather);
-    check_headers(i, direction::gather);
+  void take_U(B& b, sharded_bucket<B, Engine>& bucket) {
     for (const carried_piece& u : bucket.arrived) copy(b, p_, {&u.to, 1}, {&u.from, 1}, {});
   }
 
   // A piece whose first element is a NaN brings no update: the owner found that U overflows, or that nothing moves.
-  void send_D(B& b, std::size_t i) {
-    for (const carried_piece& d : s_.buckets[i].finished) {
-      const matrix_view first = part_of(d.to, {0, 0, 1, 1});
-      if (!settings_.propagate) b.blend({&first, 1}, p_.not_a_number(), {&first, 1}, p_.none(), {&first, 1}, {});
+  void give_D(B& b, sharded_bucket<B, Engine>& bucket) {
+    for (const carried_piece& d : bucket.finished) {
+      const views mark{&d.mark, 1};
+      if (!settings_.propagate) b.blend(mark, p_.not_a_number(), mark, p_.none(), mark, {});
       copy(b, p_, {&d.to, 1}, {&d.from, 1}, settings_.propagate ? flags{} : flags{&d.sound, 1});
     }
-    write_headers(i, direction::scatter);
-    start(i, direction::scatter);
   }
 
   void receive_D(B& b, std::size_t i, std::span<std::uint8_t> progress) {
     finish(i, direction::scatter);
-    check_headers(i, direction::scatter);
-    for (held_piece& h : s_.buckets[i].remote) {
-      const matrix_view first = part_of(h.D, {0, 0, 1, 1});
-      if (!settings_.propagate) b.all_finite({&h.sound, 1}, {&first, 1}, p_.one());
-      apply(b, h);
-    }
-    progress[i] = 2;
+    parts_.compute(b, [&](B& now) {
+      for (held_piece& h : s_.buckets[i].remote)
+        if (!settings_.propagate) now.all_finite({&h.sound, 1}, {&h.mark, 1}, p_.one());
+      apply(now, s_.buckets[i].remote);
+    });
+    if constexpr (!has_capture<B>) progress[i] = 2;  // a replay does not say how far it came
   }
 
+  void advance(B& b, std::vector<held_piece>& pieces) {
+    for (held_piece& h : pieces) advance(b, h);
+  }
+  void apply(B& b, std::vector<held_piece>& pieces) {
+    for (held_piece& h : pieces) apply(b, h);
+  }
   void advance(B& b, held_piece& h) {
     const normuon_options& o = options(h.group);
     const flags ok{&h.ok, 1};
@@ -125,7 +130,8 @@ class sharded_stepper {
     const auto direct_one = [&, this](B& worker, int index, std::size_t i) {
       const run& a = bucket.owned[i];
       const auto k = static_cast<std::size_t>(a.first);
-      if (!moves(p_, p_.parameter_of[k])) return hold_back(b, p_.sound[k]);
+      if constexpr (!has_capture<B>)  // a recorded step has to take all
+        if (!moves(p_, p_.parameter_of[k])) return hold_back(b, p_.sound[k]);
       auto& work = s_.workspaces[one_each ? i : static_cast<std::size_t>(index)].iteration;
       work.between = poll_hook();
       owner<B> s = owner_of(p_, a, work, settings_.propagate);
@@ -144,7 +150,9 @@ class sharded_stepper {
     b.write(sound, &no, sizeof no);
   }
 
+  // None for what is only recorded.
   hook poll_hook() {
+    if (has_capture<B>) return {};
     return {[](void* self) { static_cast<sharded_stepper*>(self)->poll(); }, this};
   }
   // Polls also where the thread that makes the step has nothing to do but wait.
@@ -171,10 +179,16 @@ class sharded_stepper {
     }
   }
   void start(std::size_t i, direction way) {
-    in_bucket(i, way, [this](auto& request) { request.start(engine_); });
+    parts_.exchange([&] {
+      write_headers(i, way);
+      in_bucket(i, way, [this](auto& request) { request.start(engine_); });
+    });
   }
   void finish(std::size_t i, direction way) {
-    in_bucket(i, way, [this](auto& request) { request.finish(engine_); });
+    parts_.exchange([&] {
+      in_bucket(i, way, [this](auto& request) { request.finish(engine_); });
+      check_headers(i, way);
+    });
   }
 
   // Lets the engine move what is under way. One thread alone may call it: that which made the step.
@@ -206,6 +220,7 @@ class sharded_stepper {
   plan<B>& p_;
   sharded_plan<B, Engine>& s_;
   Engine& engine_;
+  step_parts<B>& parts_;
   const std::vector<group>& groups_;
   step_settings settings_;
   std::uint64_t step_;

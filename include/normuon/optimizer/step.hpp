@@ -229,18 +229,6 @@ class stepper {
   step_settings settings_;
 };
 
-// The recorded steps of a backend that captures; nothing for others.
-template <tensor_backend B>
-struct step_programs {};
-
-template <tensor_backend B>
-  requires has_capture<B>
-struct step_programs<B> {
-  std::optional<typename B::program> weight, change;
-
-  auto& of(write_form form) { return form == write_form::weight ? weight : change; }
-};
-
 }  // namespace normuon
 
 #endif

@@ -22,6 +22,14 @@ void wait_for(B& b, Engine& engine) {
   b.sync();
 }
 
+// Copies to the host what is in the backend's memory once all that was asked for is done, which the host waits for.
+template <tensor_backend B, shard_engine Engine>
+void read_now(B& b, Engine& engine, void* to, const void* from, std::size_t bytes) {
+  if constexpr (has_stream<Engine>) engine.wait();  // first, as a copy to memory that is not pinned may wait itself
+  b.read(to, from, bytes);
+  b.sync();
+}
+
 // all_gather_small of an engine on memory of the host, by way of the backend's where that is another. `all`: size()
 // pieces of `bytes` bytes.
 template <tensor_backend B, shard_engine Engine>
@@ -33,8 +41,7 @@ void all_gather_from_host(B& b, Engine& engine, void* all, std::size_t bytes) {
     const auto memory = b.allocate(bytes * static_cast<std::size_t>(engine.size()));
     b.write(memory.data(), all, memory.size());
     engine.all_gather_small(memory.data(), bytes);
-    b.read(all, memory.data(), memory.size());
-    wait_for(b, engine);
+    read_now(b, engine, all, memory.data(), memory.size());
   }
 }
 
@@ -51,6 +58,18 @@ void require_same_on_ranks(B& b, Engine& engine, const std::vector<plan_field>& 
   require_agreement(
       fields, engine.rank(), engine.size(),
       [&](void* all, std::size_t bytes) { all_gather_from_host(b, engine, all, bytes); }, of_what);
+}
+
+// Opens all connections of given exchanges by way of `memory`: a byte to and from each rank.
+template <class Memory, shard_engine Engine>
+void greet(Engine& engine, const std::vector<exchange>& exchanges, Memory& memory) {
+  try {
+    open_connections(engine, std::span<const exchange>(exchanges), memory.data(), memory.data() + engine.size());
+  } catch (...) {
+    if constexpr (has_abort<Engine>)  // what can't be given up may still arrive
+      if (!engine.abort()) (void)new auto(std::move(memory));
+    throw;
+  }
 }
 
 // How an act has ended on a rank, as others are told.
@@ -77,6 +96,11 @@ inline act_status status_of(const std::exception_ptr& thrown) {
     failed(error_code::backend, "an exception that is no std::exception");
   }
   return s;
+}
+
+// Why a rank can't make a step, as its claim says it; 0 where it can.
+inline std::uint64_t code_in_claim(const std::exception_ptr& refusal) {
+  return refusal ? 1 + static_cast<std::uint64_t>(status_of(refusal).code) : 0;
 }
 
 // Ends an act that every rank has tried: returns where all could. Throws on every rank where one could not: where a

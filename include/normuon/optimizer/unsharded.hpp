@@ -21,13 +21,14 @@ class sharded_plan<B, single_process> {
 template <tensor_backend B>
 class sharded_stepper<B, single_process> {
  public:
-  sharded_stepper(plan<B>&, sharded_plan<B, single_process>&, single_process&, const std::vector<group>&,
-                  const step_settings&, std::uint64_t) {}
-  void stage(B&, const std::vector<parameter<B>>&) {}
+  sharded_stepper(plan<B>&, sharded_plan<B, single_process>&, single_process&, step_parts<B>&,
+                  const std::vector<group>&, const step_settings&, std::uint64_t) {}
+  void stage(const std::vector<parameter<B>>&) {}
+  void expect_updates(B&) {}
   void check(B&) {}
   template <class Meanwhile>
-  void move(B&, std::span<std::uint8_t>, Meanwhile&& meanwhile) {
-    meanwhile(hook());
+  void move(B& b, std::span<std::uint8_t>, Meanwhile&& meanwhile) {
+    meanwhile(b, hook());
   }
 };
 

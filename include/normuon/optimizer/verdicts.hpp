@@ -17,7 +17,8 @@ template <tensor_backend B>
 class rank_verdicts {
  public:
   rank_verdicts() = default;
-  rank_verdicts(B& b, const plan<B>& p) : rank_(static_cast<std::size_t>(p.rank())), count_(p.first.size()) {
+  rank_verdicts(B& b, const plan<B>& p)
+      : rank_(static_cast<std::size_t>(p.rank())), count_(p.first.size()), flags_(count_) {
     if (p.ranks() == 1) return;
     ranks_ = static_cast<std::size_t>(p.ranks());
     memory_ = b.allocate(ranks_ * pitch());
@@ -33,23 +34,33 @@ class rank_verdicts {
     b.write(data() + rank_ * pitch(), mine, pitch());
   }
 
-  // Shows the others which flags the check has cleared, and sets all flags to what ranks say together.
+  // Notes which flags the check has cleared,
+  void note(B& b, const plan<B>& p) {
+    if constexpr (has_agreement<B>)
+      if (ranks_ > 1) b.note_verdicts(data() + rank_ * pitch(), p.parameter_ok);
+  }
+  // shows it to the others,
   template <shard_engine Engine>
-  void exchange(B& b, Engine& engine, const plan<B>& p) {
-    if (ranks_ == 1) return;
-    if constexpr (has_agreement<B>) {
-      b.note_verdicts(data() + rank_ * pitch(), p.parameter_ok);
-      engine.all_gather_small(data(), pitch());
-      b.agree(p.parameter_ok, data(), pitch(), static_cast<int>(ranks_));
-    }
+  void gather(Engine& engine) {
+    if (ranks_ > 1) engine.all_gather_small(data(), pitch());
+  }
+  // and sets all flags to what ranks say together.
+  void agree(B& b, const plan<B>& p) {
+    if constexpr (has_agreement<B>)
+      if (ranks_ > 1) b.agree(p.parameter_ok, data(), pitch(), static_cast<int>(ranks_));
   }
 
   // Copies to the host what all ranks said of the last step.
   template <shard_engine Engine>
   void read(B& b, Engine& engine) {
     if (ranks_ == 1) return;
-    b.read(all_.data(), data(), all_.size());
-    wait_for(b, engine);
+    read_now(b, engine, all_.data(), data(), all_.size());
+  }
+
+  // On one rank, copies to the host which flags the check has left.
+  template <shard_engine Engine>
+  void read_flags(B& b, Engine& engine, const plan<B>& p) {
+    if (ranks_ == 1 && count_ != 0) read_now(b, engine, flags_.data(), p.parameter_ok[0], count_ * sizeof(double));
   }
 
   // The others are of what was read.
@@ -61,6 +72,15 @@ class rank_verdicts {
     if (ranks_ == 1 || staged == outcome::frozen) return;
     const verdict v = of(i);
     staged = lets_move(v) || v == verdict::held_back ? outcome::moved : outcome::absent;
+  }
+  // Whether parameter i would move, had it a finite gradient.
+  bool holds_back(const plan<B>& p, std::size_t i) const {
+    return ranks_ > 1 ? of(i) == verdict::held_back : p.staged_ok(i) != 0 && flags_[i] == 0;
+  }
+  bool holds_any_back(const plan<B>& p) const {
+    for (std::size_t i = 0; i < count_; ++i)
+      if (holds_back(p, i)) return true;
+    return false;
   }
   // The first parameter of which ranks say what can't be so together; -1 where there is none.
   int first_that_differs() const {
@@ -74,6 +94,7 @@ class rank_verdicts {
       if (claim_of(r).refuses != 0) return static_cast<int>(r);
     return -1;
   }
+  error_code reason_of(int rank) const { return reason_in(claim_of(static_cast<std::size_t>(rank))); }
   bool have_the_same_numbers() const {
     for (std::size_t r = 1; r < ranks_; ++r)
       if (claim_of(r).numbers != claim_of(0).numbers) return false;
@@ -115,6 +136,7 @@ class rank_verdicts {
   std::size_t rank_ = 0, ranks_ = 1, count_ = 0;
   typename B::memory memory_;
   std::vector<verdict> all_;
+  std::vector<double> flags_;  // on one rank
 };
 
 }  // namespace normuon

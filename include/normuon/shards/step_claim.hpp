@@ -5,12 +5,20 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "normuon/errors.hpp"
+
 namespace normuon {
 
 struct step_claim {
   std::uint64_t numbers;  // a digest of all that may be set anew for each step, alike on all ranks
-  std::uint64_t refuses;  // 1 where it can't make the step
+  std::uint64_t refuses;  // where it can't make the step, 1 + the error_code of its reason
 };
+
+// error_code::backend where it has no other name.
+constexpr error_code reason_in(const step_claim& c) {
+  const bool is_named = c.refuses != 0 && c.refuses - 1 <= static_cast<std::uint64_t>(error_code::engine);
+  return is_named ? static_cast<error_code>(c.refuses - 1) : error_code::backend;
+}
 
 // What a rank says takes so many bytes: one for each parameter, then the claim.
 constexpr std::size_t bytes_said(std::size_t parameters) { return parameters + sizeof(step_claim); }

@@ -28,6 +28,9 @@ void check_backend(Make make) {
   SUBCASE("bytes make a round trip") { bytes_make_a_round_trip(b); }
   SUBCASE("count adds one") { count_adds_one(b); }
   SUBCASE("each task is done once") { each_task_is_done_once(b); }
+  if constexpr (has_agreement<decltype(b)>) {
+    SUBCASE("flags become what ranks say together") { flags_become_what_ranks_say_together(b); }
+  }
   if constexpr (has_later_reads<decltype(b)>) {
     SUBCASE("a later read holds what was there") { a_later_read_holds_what_was_there(b); }
   }

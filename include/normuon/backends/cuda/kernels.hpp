@@ -65,6 +65,18 @@ struct count_operation {
   run_of_work work;
   table<slot> counters;
 };
+struct note_verdicts_operation {
+  static constexpr const char* name = "note_verdicts";
+  run_of_work work;
+  verdict* mine;
+};
+struct agree_operation {
+  static constexpr const char* name = "agree";
+  run_of_work work;
+  const verdict* all;
+  std::size_t pitch;
+  int ranks;
+};
 struct blend_operation {
   static constexpr const char* name = "blend";
   run_of_work work;
@@ -188,6 +200,8 @@ constexpr std::size_t scratch_bytes(const Operation&) {
 // Each puts its kernels into the stream. Throw error_code::device where a launch is refused.
 void launch_operation(const finite_operation&, cudaStream_t);
 void launch_operation(const count_operation&, cudaStream_t);
+void launch_operation(const note_verdicts_operation&, cudaStream_t);
+void launch_operation(const agree_operation&, cudaStream_t);
 void launch_operation(const blend_operation&, cudaStream_t);
 void launch_operation(const momentum_operation&, cudaStream_t);
 void launch_operation(const apply_operation&, cudaStream_t);

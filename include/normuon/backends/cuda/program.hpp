@@ -11,9 +11,10 @@
 namespace normuon {
 
 using cuda_operation =
-    std::variant<finite_operation, count_operation, blend_operation, momentum_operation, apply_operation,
-                 adamw_operation, load_operation, product_operation, symmetric_operation, mirror_operation,
-                 identity_operation, mean_squares_operation, factors_operation, store_operation, neuron_step_operation>;
+    std::variant<finite_operation, count_operation, note_verdicts_operation, agree_operation, blend_operation,
+                 momentum_operation, apply_operation, adamw_operation, load_operation, product_operation,
+                 symmetric_operation, mirror_operation, identity_operation, mean_squares_operation, factors_operation,
+                 store_operation, neuron_step_operation>;
 
 // Those that cuBLASLt does, not kernels.
 template <class Operation>
@@ -142,6 +143,7 @@ class cuda_program {
     b.recording.place(b.memory.data(), scratch);
     check_program(b.recording.operations,
                   {{b.memory.data(), tables}, {scratch, b.recording.scratch_bytes}, device->products().workspace()});
+    if (b.recording.operations.empty()) return;
     device->ring().reserve(tables);
     // In a stream of its own, so that what others put into the backend's stream can't get into the graph.
     b.graph = captured(device->capture_stream(),
@@ -149,17 +151,20 @@ class cuda_program {
     check(cudaGraphUpload(b.graph.get(), device->stream()), "cudaGraphUpload");
   }
 
-  void replay() {
+  // Sends the tables that have changed since they were sent last.
+  void refresh() {
     body& b = *body_;
-    const std::size_t bytes = b.recording.tables.bytes();
     b.recording.tables.pack(b.packed.data());
-    if (b.packed != b.sent) {
-      b.sent.clear();  // what is on the device is not known where the copy fails
-      b.device->ring().send(b.memory.data(), bytes, b.device->stream(),
-                            [&](std::byte* to) { std::copy(b.packed.begin(), b.packed.end(), to); });
-      b.sent.assign(b.packed.begin(), b.packed.end());
-    }
-    check(cudaGraphLaunch(b.graph.get(), b.device->stream()), "cudaGraphLaunch");
+    if (b.packed == b.sent) return;
+    b.sent.clear();  // what is on the device is not known where the copy fails
+    b.device->ring().send(b.memory.data(), b.packed.size(), b.device->stream(),
+                          [&](std::byte* to) { std::copy(b.packed.begin(), b.packed.end(), to); });
+    b.sent.assign(b.packed.begin(), b.packed.end());
+  }
+  void replay() {
+    if (body_->recording.operations.empty()) return;
+    refresh();
+    check(cudaGraphLaunch(body_->graph.get(), body_->device->stream()), "cudaGraphLaunch");
   }
 
  private:

@@ -1,4 +1,4 @@
-// Laws of memory, counters, workers and recorded tasks.
+// Laws of memory, counters, flags, workers and recorded tasks.
 #ifndef NORMUON_TESTING_CONFORMANCE_MEMORY_LAWS_HPP
 #define NORMUON_TESTING_CONFORMANCE_MEMORY_LAWS_HPP
 
@@ -102,6 +102,37 @@ void a_recorded_task_replays_with_new_numbers_and_tables(B& b) {
   table[0] = {};
   b.replay(program);
   CHECK_EQ(difference(out.get(0), mapped(second.given(0), [](double x) { return -2 * x; })), "");
+}
+
+// Three ranks say whatever can be said together, of more parameters than a block of a device takes.
+template <tensor_backend B>
+  requires has_agreement<B>
+void flags_become_what_ranks_say_together(B& b) {
+  constexpr std::size_t count = 700, pitch = count + 5, ranks = 3, mine = 1;
+  constexpr auto choices = static_cast<std::size_t>(verdict::differ) + 1;
+  std::vector<verdict> said(ranks * pitch, verdict::moves);
+  matrix finite(count, 1);
+  for (std::size_t i = 0; i < count; ++i) {
+    said[i] = static_cast<verdict>(i % choices);
+    said[pitch + i] = static_cast<verdict>(i / choices % choices);
+    said[2 * pitch + i] = static_cast<verdict>(i / choices / choices % choices);
+    finite(static_cast<index_t>(i), 0) = i % 3 != 0 ? 1 : 0;
+  }
+  const typename B::memory memory = b.allocate(said.size());
+  auto* const all = address_of<verdict>(memory.data());
+  b.write(all, said.data(), said.size());
+  device_slots<B> ok(b, finite);
+  b.note_verdicts(all + mine * pitch, ok);
+  std::vector<verdict> noted(said.size());
+  b.read(noted.data(), all, noted.size());
+  b.agree(ok, all, pitch, ranks);
+  b.sync();
+  for (std::size_t i = 0; i < count; ++i) said[mine * pitch + i] = checked(said[mine * pitch + i], i % 3 != 0);
+  CHECK_MESSAGE((noted == said), "note_verdicts changes what is said of gradients that are not finite, and no more");
+  matrix expected(count, 1);
+  for (std::size_t i = 0; i < count; ++i)
+    expected(static_cast<index_t>(i), 0) = lets_move(agreed(said.data() + i, pitch, ranks)) ? 1 : 0;
+  CHECK_EQ(difference(ok.get(), expected), "");
 }
 
 // A later read holds what was there when it was asked for, whatever is written afterwards, and can be used again.
