@@ -44,20 +44,26 @@ void add_options(CLI::App& app, settings& s) {
                  "of the optimizer: eigen, or cublas, whose weights, gradients and steps are on a GPU")
       ->transform(one_of(gpt::all_backends));
   app.add_option("--compute", s.recipe.compute,
-                 "the type of Muon's and NorMuon's iteration: automatic, float32, bfloat16; on a GPU also float16 and "
+                 "the type of Muon's and NorMuon's iteration: auto, float32, bfloat16; on a GPU also float16 and "
                  "tensor_float32")
       ->transform(one_of(std::array{compute_type::automatic, compute_type::float32, compute_type::bfloat16,
                                     compute_type::float16, compute_type::tensor_float32}));
 
   const std::string trials = "What docs/results.md has tried";
-  app.add_option_function<double>(
-         "--learning-rate", [&s](double rate) { s.recipe.learning_rates.fill(rate); },
-         "of hidden matrices: the peak, for every optimizer instead of its own")
-      ->group(trials);
+  const auto add_tuning = [&](const char* name, double gpt::tuning::*number, const char* meaning) {
+    const auto set = [&s, number](double x) {
+      for (gpt::tuning& t : s.recipe.tunings) t.*number = x;
+    };
+    app.add_option_function<double>(name, set, std::string(meaning) + ", instead of each optimizer's own")
+        ->group(trials)
+        ->check(CLI::NonNegativeNumber);
+  };
+  add_tuning("--learning-rate", &gpt::tuning::learning_rate, "of hidden matrices: the peak");
+  add_tuning("--other-learning-rate", &gpt::tuning::other_learning_rate, "of everything else: the peak");
+  add_tuning("--momentum", &gpt::tuning::momentum, "of hidden matrices");
   const auto add = [&](const char* name, double& number, const char* meaning) {
     app.add_option(name, number, meaning)->group(trials)->check(CLI::NonNegativeNumber)->capture_default_str();
   };
-  add("--other-learning-rate", s.recipe.other_learning_rate, "of everything else: the peak");
   add("--beta2", s.recipe.beta2, "of AdamW");
   add("--clip-norm", s.recipe.clip_norm, "of the gradient");
   add("--embedding-deviation", s.recipe.initial.embedding, "of initial embeddings");

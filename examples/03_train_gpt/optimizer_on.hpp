@@ -28,8 +28,8 @@ class optimizer_on final : public model_optimizer {
   }
 
   void step(double factor) override {
-    optimizer_.set_learning_rate(hidden_, recipe_.learning_rate(method_, factor));
-    optimizer_.set_learning_rate(others_, factor * recipe_.other_learning_rate);
+    optimizer_.set_learning_rate(hidden_, factor * recipe_.of(method_).learning_rate);
+    optimizer_.set_learning_rate(others_, factor * recipe_.of(method_).other_learning_rate);
     // In this order: where the norm is NaN the scale is 1, and the step holds back the parameter that has the NaN.
     optimizer_.set_gradient_scale(std::min(1.0, recipe_.clip_norm / gradient_norm()));
     placed_gradient_.send(optimizer_.backend());
@@ -43,12 +43,15 @@ class optimizer_on final : public model_optimizer {
   // Muon and NorMuon both make updates of AdamW's size, so their rates compare with its own.
   normuon::group_id add_hidden_group() {
     const normuon::orthogonalizer_options iteration{.compute = recipe_.compute};
+    const double momentum = recipe_.of(method_).momentum, decay = recipe_.weight_decay;
     if (method_ == method::adamw)
-      return optimizer_.add_group(normuon::adamw_options{.beta2 = recipe_.beta2, .weight_decay = recipe_.weight_decay});
+      return optimizer_.add_group(
+          normuon::adamw_options{.momentum = momentum, .beta2 = recipe_.beta2, .weight_decay = decay});
     if (method_ == method::normuon)
       return optimizer_.add_group(normuon::normuon_options{
-          .weight_decay = recipe_.weight_decay, .nesterov = true, .orthogonalizer = iteration});
-    return optimizer_.add_group(normuon::muon_options{.weight_decay = recipe_.weight_decay,
+          .momentum = momentum, .weight_decay = decay, .nesterov = true, .orthogonalizer = iteration});
+    return optimizer_.add_group(normuon::muon_options{.momentum = momentum,
+                                                      .weight_decay = decay,
                                                       .orthogonalizer = iteration,
                                                       .scale = normuon::update_scale::match_adamw_rms});
   }

@@ -25,19 +25,25 @@ inline constexpr std::array all_backends{backend::eigen, backend::cublas};
 
 constexpr std::string_view name_of(backend b) { return b == backend::eigen ? "eigen" : "cublas"; }
 
+// What each method has of its own: the peaks of two learning rates, and the momentum of hidden matrices.
+struct tuning {
+  double learning_rate;        // of hidden matrices
+  double other_learning_rate;  // of everything else
+  double momentum;
+};
+
 // What the methods are given. docs/results.md tells how each number was chosen.
 struct recipe {
   int steps = 300;
-  std::array<double, 3> learning_rates{8e-3, 1.6e-2, 1.6e-2};  // of hidden matrices: peak, one a method
-  double other_learning_rate = 1.2e-2;                         // of everything else: peak
-  double beta2 = 0.999;                                        // of AdamW
+  std::array<tuning, 3> tunings{{{8e-3, 1.2e-2, 0.8}, {3.2e-2, 2.4e-2, 0.8}, {3.2e-2, 2.4e-2, 0.8}}};
+  double beta2 = 0.999;  // of AdamW
   double weight_decay = 0.1;
   initial_deviations initial = {};
   double clip_norm = 1;  // a longer gradient, all of it as one vector, is scaled down to this
   gpt::backend backend = gpt::backend::eigen;
   normuon::compute_type compute = normuon::compute_type::automatic;  // of the iteration
 
-  double learning_rate(method m, double factor) const { return factor * learning_rates[static_cast<std::size_t>(m)]; }
+  const tuning& of(method m) const { return tunings[static_cast<std::size_t>(m)]; }
 };
 
 // Moves a model's weights, wherever its own matrices lie.

@@ -84,9 +84,9 @@ void print_table(const runs& all) {
   }
   fmt::print(
       "\nSteps to AdamW's final loss: where a method's own curve of validation loss first comes down to the end of\n"
-      "AdamW's. It is read from one run whose learning rate has most of its decay still to come at that step, so a\n"
-      "run planned to end there would do better: what is saved is understated. Curves are measured on {} windows of\n"
-      "the validation text and the final loss on {}, so the two differ a little. Milliseconds are medians.\n",
+      "AdamW's, in a run whose learning rate has most of its decay still to come at that step. Runs planned to end\n"
+      "there are in docs/results.md. Curves are measured on {} windows of the validation text and the final loss on\n"
+      "{}, so the two differ a little. Milliseconds are medians.\n",
       few_windows, many_windows);
 }
 

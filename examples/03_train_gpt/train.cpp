@@ -67,7 +67,7 @@ training_run train(const corpus& text, const shape& s, const recipe& r, method m
   std::vector<double> optimizer_ms;
   for (int step = 1; step <= r.steps; ++step) {
     const double factor = schedule(step - 1);
-    step_record record{.step = step, .learning_rate = r.learning_rate(m, factor)};
+    step_record record{.step = step, .learning_rate = factor * r.of(m).learning_rate};
     const windows batch = random_windows(text.training, sequences_per_step, context, random);
 
     const stopwatch all;
