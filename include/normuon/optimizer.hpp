@@ -13,7 +13,8 @@ namespace normuon {
 // must stay valid until it is bound anew or the parameter is removed, and must not be written by others during a step.
 // What a step writes, weights or change buffers, must share no memory with anything else that is bound; of weights that
 // are tied one is bound. Where a backend's operations end later than the call, so does a step: weights and changes may
-// be read, and gradients written, after backend().sync().
+// be read, and gradients written, after backend().sync(). Ranks on a stream call engine().wait() first, which has a
+// deadline, and before they ask for state.
 // State belongs to names. One thread at a time may call an object; different objects don't share anything. Throws
 // normuon::error; what is refused changes nothing. See error_code.
 template <tensor_backend Backend, shard_engine Engine = single_process>
@@ -37,6 +38,13 @@ class optimizer : public registry<Backend> {
     validate(shard_options{.staging_limit = options_.staging_limit});
   }
 
+  optimizer(optimizer&&) = default;
+  optimizer& operator=(optimizer&&) = default;
+  // Members wait for what is on its way, for ever where a peer is lost; so the engine waits first.
+  ~optimizer() {
+    if (ranks_ > 1 && !parameters_.empty()) wait_quietly(engine_);
+  }
+
   // Measures spreads and orthogonality for the report from the next step on; costs one product per matrix.
   void set_diagnostics(bool on) {
     if (on == diagnostics_) return;
@@ -56,8 +64,14 @@ class optimizer : public registry<Backend> {
     if constexpr (std::same_as<Engine, single_process>) {
       lay_out(next);
     } else {
-      act_together(backend_, engine_, [&] { lay_out(next); });
-      if (ranks_ > 1) agree_on(next);
+      act_together(backend_, engine_, [&] {
+        wait_for_peers(engine_);  // before memory comes and goes, which waits for ever
+        lay_out(next);
+      });
+      if (ranks_ > 1) {
+        require_same_on_ranks(backend_, engine_, next.sharded.shards.fields(), "plan");
+        greet(engine_, next.sharded.exchanges(), next.greetings);
+      }
     }
     owners.keep_chosen();
     recorded_ = false;
@@ -159,17 +173,13 @@ class optimizer : public registry<Backend> {
     next.progress.resize(next.here.runs.size() + next.sharded.buckets.size());
     next.verdicts = rank_verdicts<Backend>(backend_, next.here);
   }
-  void agree_on(layout_of_steps& next) {
-    require_same_on_ranks(backend_, engine_, next.sharded.shards.fields(), "plan");
-    greet(engine_, next.sharded.exchanges(), next.greetings);
-  }
 
   void move(write_form form) {
     stepped_ = false;
     require_ready();
     prepare();
-    const bool propagate = options_.non_finite == non_finite_policy::propagate;
-    const bool raise = options_.non_finite == non_finite_policy::raise;
+    const bool propagate = options_.non_finite == non_finite_policy::propagate,
+               raise = options_.non_finite == non_finite_policy::raise;
     const step_settings settings{form, propagate, diagnostics_,
                                  options_.missing_gradient == missing_gradient_policy::zero};
     stepper<Backend> here(plan_, groups_, settings);

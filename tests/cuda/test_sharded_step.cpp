@@ -202,3 +202,41 @@ TEST_CASE("diagnostics that are asked for after a step are measured on GPUs too"
   CHECK(alone > 0);
   CHECK(measured == 1);
 }
+
+TEST_CASE("one rank alone may bind memory of another type after a step, and its peers don't wait for a new plan") {
+  restart_with_one_algorithm();
+  on_gpu_ranks<cublas_backend>(2, small_model(), {}, [](auto& t) {
+    const int rank = t.opt.engine().rank();
+    t.step(0);
+    t.opt.step_changes();
+    const cuda_memory narrow = t.opt.backend().allocate(t.parts[0].change.size() * sizeof(bfloat16));
+    auto* const first = address_of<bfloat16>(narrow.data());
+    if (rank == 0) t.opt.bind_change("rows", shard(first, 12, 20, layout::rows(), rank, 2));
+    t.opt.step_changes();
+    if (rank != 0) return;
+    std::vector<bfloat16> change(t.parts[0].change.size());
+    read_now(t.opt.backend(), t.opt.engine(), change.data(), narrow.data(), narrow.size());
+    if (std::all_of(change.begin(), change.end(), [](bfloat16 x) { return static_cast<float>(x) == 0; }))
+      throw std::runtime_error("nothing was written as bfloat16");
+  }).rethrow_first();
+}
+
+TEST_CASE("an engine by way of the host has failed once the device refuses a copy, and says so of every verb") {
+  standin::restart();
+  run_loopback(2, {}, [](loopback below) {
+    const cuda_stream stream = make_stream();
+    gpu_engine engine(std::move(below), stream.get());
+    const int other = 1 - engine.rank();
+    const exchange e{.send = {{other, 0, 100}}, .receive = {{other, 0, 100}}};
+    const device_memory send = make_device_memory(100), receive = make_device_memory(100);
+    if (engine.rank() == 0) standin::fail_call("cudaMemcpyAsync", 1, cudaErrorInvalidValue);
+    auto request = engine.prepare(e, send.get(), receive.get());
+    const auto failed = [&](auto&& verb) { return refusal_of(verb).is(error_code::engine, "rank"); };
+    if (engine.rank() == 1) return;
+    if (!refusal_of([&] { engine.restart(request); }).is(error_code::engine, "cudaMemcpyAsync: cudaErrorInvalidValue"))
+      throw std::runtime_error("expected the call to be named");
+    if (!failed([&] { engine.test(request); }) || !failed([&] { engine.finish(request); }) ||
+        !failed([&] { engine.wait(); }) || !failed([&] { engine.all_gather_small(send.get(), 1); }))
+      throw std::runtime_error("a verb goes on after a failure");
+  }).rethrow_first();
+}

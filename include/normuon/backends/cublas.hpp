@@ -1,5 +1,5 @@
-// The GPU backend: products by cuBLASLt, everything else by the kernels of kernels/, a step as one CUDA graph, or as a
-// few on several ranks. Host code only; programs that use it link normuon's kernels, cuBLASLt and the CUDA runtime.
+// The GPU backend: products by cuBLASLt, everything else by the kernels of kernels/, a step as one CUDA graph, or as
+// several on several ranks. Host code only; programs that use it link normuon's kernels, cuBLASLt and the CUDA runtime.
 // Weights, gradients and change buffers lie in device memory.
 #ifndef NORMUON_BACKENDS_CUBLAS_HPP
 #define NORMUON_BACKENDS_CUBLAS_HPP

@@ -68,7 +68,7 @@ void save_checkpoint(const file_path& path, optimizer<B, Engine>& opt, const che
   B& b = opt.backend();
   Engine& engine = opt.engine();
   const deadline_for_files deadline(engine, options.deadlines);
-  if constexpr (has_stream<Engine>) engine.wait();  // no longer than that; what follows waits for the backend alone
+  wait_for_peers(engine);  // no longer than that; what follows waits for the backend alone
   std::optional<checkpoint_writer<System>> writer;
   std::uint64_t created = 0;
   act_together(b, engine, [&] {
@@ -123,7 +123,7 @@ loaded_checkpoint load_checkpoint(const file_path& path, optimizer<B, Engine>& o
   B& b = opt.backend();
   Engine& engine = opt.engine();
   const deadline_for_files deadline(engine, options.deadlines);
-  if constexpr (has_stream<Engine>) engine.wait();  // no longer than that; what follows waits for the backend alone
+  wait_for_peers(engine);  // no longer than that; what follows waits for the backend alone
   std::optional<checkpoint_reader<System>> reader;
   std::uint64_t header_digest = 0;
   saved_progress progress;

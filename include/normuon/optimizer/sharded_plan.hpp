@@ -25,8 +25,8 @@ inline matrix_view part_of(const matrix_view& v, const rectangle& area) {
   return part;
 }
 
-// The first element of a D that travels: a NaN says that it is no update. Pieces keep the view, as a recorded step looks
-// it up wherever it was when it was recorded.
+// The first element of a D that travels: a NaN says that it is no update. Pieces keep the view, as a recorded step
+// looks it up wherever it was when it was recorded.
 inline matrix_view mark_of(const matrix_view& D) { return part_of(D, {0, 0, 1, 1}); }
 
 // A rectangle that this rank holds of a matrix which travels.

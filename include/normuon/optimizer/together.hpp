@@ -14,18 +14,30 @@
 
 namespace normuon {
 
-// The host waits for all that was asked of the backend; where an engine's verbs are ordered among that, no longer than
-// its deadline.
+// Where an engine's verbs are ordered among what a backend was asked for, the host waits for that, no longer than the
+// engine's deadline.
+template <shard_engine Engine>
+void wait_for_peers(Engine& engine) {
+  if constexpr (has_stream<Engine>) engine.wait();
+}
+template <shard_engine Engine>
+void wait_quietly(Engine& engine) noexcept {
+  try {
+    wait_for_peers(engine);
+  } catch (...) {
+  }
+}
+// The same, and for all that was asked of the backend besides.
 template <tensor_backend B, shard_engine Engine>
 void wait_for(B& b, Engine& engine) {
-  if constexpr (has_stream<Engine>) engine.wait();
+  wait_for_peers(engine);
   b.sync();
 }
 
 // Copies to the host what is in the backend's memory once all that was asked for is done, which the host waits for.
 template <tensor_backend B, shard_engine Engine>
 void read_now(B& b, Engine& engine, void* to, const void* from, std::size_t bytes) {
-  if constexpr (has_stream<Engine>) engine.wait();  // first, as a copy to memory that is not pinned may wait itself
+  wait_for_peers(engine);  // first, as a copy to memory that is not pinned may wait itself
   b.read(to, from, bytes);
   b.sync();
 }

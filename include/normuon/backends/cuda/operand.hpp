@@ -17,7 +17,7 @@ constexpr element_type stored_as(compute_type compute) {
     case compute_type::float16: return element_type::float16;
     case compute_type::automatic: break;
   }
-  fail(error_code::option, "expected the type of an iteration, got `automatic`");
+  fail(error_code::option, "expected the type of an iteration, got `auto`");
 }
 
 // Row-major matrices one after the other. Rows begin on 16 bytes, which is what cuBLASLt's fast kernels ask for.
