@@ -186,7 +186,7 @@ class registry : public parameter_groups<Backend> {
   std::vector<parameter<Backend>> parameters_;
   bool owners_chosen_ = false, poisoned_ = false;
   bool recorded_ = false;  // what was recorded of steps is what they do
-  std::string poison_;  // what a poisoned optimizer failed with
+  std::string poison_;     // what a poisoned optimizer failed with
 
  private:
   std::size_t index_of(std::string_view name) const {
