@@ -1,5 +1,5 @@
-// Where the runs of dist/sharded_runs.hpp take place with NORMUON_TEST_RANKS_ON_GPUS: on the GPU backend and the stand-in,
-// ranks in a loopback by way of the host's memory.
+// Where the runs of dist/sharded_runs.hpp take place with NORMUON_TEST_RANKS_ON_GPUS: on the GPU backend and the
+// stand-in, ranks in a loopback by way of the host's memory.
 #ifndef NORMUON_TESTS_CUDA_RANKS_ON_GPUS_HPP
 #define NORMUON_TESTS_CUDA_RANKS_ON_GPUS_HPP
 
