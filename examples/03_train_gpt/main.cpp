@@ -21,17 +21,35 @@ struct settings {
 // What turns a name into one of these.
 template <class T, std::size_t n>
 CLI::Validator one_of(const std::array<T, n>& values) {
-  std::map<std::string, T> names;
-  for (const T& x : values) names[std::string(name_of(x))] = x;
-  return CLI::CheckedTransformer(names).description("");
+  const auto turn = [values](std::string& text) {
+    std::string names;
+    for (const T& x : values) {
+      if (text == name_of(x)) {
+        text = std::to_string(static_cast<int>(x));
+        return std::string();
+      }
+      names += (names.empty() ? "" : ", ") + std::string(name_of(x));
+    }
+    return "expected one of " + names + ", got " + text;
+  };
+  return CLI::Validator(turn, "");
+}
+
+CLI::Validator not_negative() {
+  const auto check = [](const std::string& text) {
+    return text.starts_with('-') ? "expected a number of at least 0, got " + text : "";
+  };
+  return CLI::Validator(check, "");
 }
 
 void add_options(CLI::App& app, settings& s) {
   app.add_flag("--quick", s.quick, "a smaller model and fewer steps: half a minute in all");
-  app.add_option("--seeds", s.seeds, "a list: initial weights and batches depend on nothing else")->delimiter(',');
+  app.add_option("--seeds", s.seeds, "a list, by default 1: initial weights and batches depend on nothing else")
+      ->delimiter(',')
+      ->check(not_negative());
   app.add_option("--steps", s.steps, "of each run: by default 300, or 150 with --quick")
       ->check(CLI::Range(20, 1000000));
-  app.add_option("--optimizers", s.methods, "a list of adamw, muon and normuon")
+  app.add_option("--optimizers", s.methods, "a list of adamw, muon and normuon, by default all")
       ->delimiter(',')
       ->transform(one_of(gpt::all_methods));
   app.add_option("--text", s.text, "a file to train on instead of the Bible")->check(CLI::ExistingFile);
@@ -41,11 +59,12 @@ void add_options(CLI::App& app, settings& s) {
       ->check(CLI::Range(0, 1024));
 
   app.add_option("--backend", s.recipe.backend,
-                 "of the optimizer: eigen, or cublas, whose weights, gradients and steps are on a GPU")
+                 "of the optimizer: eigen (the default), or cublas, whose weights, gradients and steps are on a GPU")
       ->transform(one_of(gpt::all_backends));
-  app.add_option("--compute", s.recipe.compute,
-                 "the type of Muon's and NorMuon's iteration: auto, float32, bfloat16; on a GPU also float16 and "
-                 "tensor_float32")
+  app.add_option(
+         "--compute", s.recipe.compute,
+         "the type of Muon's and NorMuon's iteration: auto (the default), float32, bfloat16; on a GPU also float16 and "
+         "tensor_float32")
       ->transform(one_of(std::array{compute_type::automatic, compute_type::float32, compute_type::bfloat16,
                                     compute_type::float16, compute_type::tensor_float32}));
 
@@ -54,22 +73,21 @@ void add_options(CLI::App& app, settings& s) {
     const auto set = [&s, number](double x) {
       for (gpt::tuning& t : s.recipe.tunings) t.*number = x;
     };
-    app.add_option_function<double>(name, set, std::string(meaning) + ", instead of each optimizer's own")
-        ->group(trials)
-        ->check(CLI::NonNegativeNumber);
+    std::string text = meaning;
+    for (const gpt::method m : gpt::all_methods) text += fmt::format(", {} for {}", s.recipe.of(m).*number, name_of(m));
+    app.add_option_function<double>(name, set, text)->group(trials)->check(not_negative());
   };
   add_tuning("--learning-rate", &gpt::tuning::learning_rate, "of hidden matrices: the peak");
   add_tuning("--other-learning-rate", &gpt::tuning::other_learning_rate, "of everything else: the peak");
   add_tuning("--momentum", &gpt::tuning::momentum, "of hidden matrices");
   const auto add = [&](const char* name, double& number, const char* meaning) {
-    app.add_option(name, number, meaning)->group(trials)->check(CLI::NonNegativeNumber)->capture_default_str();
+    app.add_option(name, number, meaning)->group(trials)->check(not_negative())->capture_default_str();
   };
   add("--beta2", s.recipe.beta2, "of AdamW");
   add("--clip-norm", s.recipe.clip_norm, "of the gradient");
   add("--embedding-deviation", s.recipe.initial.embedding, "of initial embeddings");
-  add("--matrix-deviation", s.recipe.initial.matrix, "of initial matrices, times 1 / sqrt(inputs), but");
-  add("--branch-end-deviation", s.recipe.initial.branch_end,
-      "of the matrices that end a branch, times 1 / sqrt(inputs)");
+  add("--matrix-deviation", s.recipe.initial.matrix, "of other initial matrices, times 1 / sqrt(inputs)");
+  add("--branch-end-deviation", s.recipe.initial.branch_end, "of initial matrices that end a branch, the same");
 }
 
 void compare(const settings& s) {
@@ -108,7 +126,11 @@ int main(int argc, char** argv) {
   CLI::App app("Trains a small GPT on text with AdamW, Muon and NorMuon, and compares them.");
   settings s;
   add_options(app, s);
-  CLI11_PARSE(app, argc, argv);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : 2;
+  }
   try {
     compare(s);
     return 0;
