@@ -1,5 +1,6 @@
 // The tensor backend: the memory and the operations of the algorithm on one device, in order. A small required set,
-// each operation with its law, then refinements that add speed and never meaning, each with its fallback.
+// each operation with its law, then refinements that add speed and never meaning, each with its fallback; but for
+// has_remainders, which lets the iteration be another one.
 // testing/backend_conformance.hpp is these laws as tests; backends/cpu/host_backend.hpp lifts plain loops to a backend.
 #ifndef NORMUON_BACKEND_HPP
 #define NORMUON_BACKEND_HPP
@@ -144,31 +145,43 @@ void gram(B& b, typename B::operand& A, const typename B::operand& X) {
 }
 
 template <class B>
-concept has_symmetric_polynomial = requires(B& b, typename B::operand& P, const typename B::operand& A) {
-  b.polynomial(P, double{}, double{}, double{}, A);
-};
+concept has_symmetric_polynomial =
+    requires(B& b, typename B::operand& P, const typename B::operand& A) { b.polynomial(P, double{}, double{}, A); };
 
-// P <- x I + y A + z A^2 for a symmetric A; P is not A.   has_symmetric_polynomial: at half the work, rounded once.
+// P <- y A + z A^2 for a symmetric A; P is not A.   has_symmetric_polynomial: at half the work.
 template <tensor_backend B>
-void polynomial(B& b, typename B::operand& P, double x, double y, double z, const typename B::operand& A) {
-  if constexpr (has_symmetric_polynomial<B>) {
-    b.polynomial(P, x, y, z, A);
-  } else {
-    b.multiply(P, z, A, A, false, y, A);
-    if (x != 0) b.add_identity(P, x);
-  }
+void polynomial(B& b, typename B::operand& P, double y, double z, const typename B::operand& A) {
+  if constexpr (has_symmetric_polynomial<B>) b.polynomial(P, y, z, A);
+  else b.multiply(P, z, A, A, false, y, A);
 }
 
 template <class B>
 concept has_symmetric_multiply =
-    requires(B& b, typename B::operand& Y, const typename B::operand& A) { b.multiply_symmetric(Y, A, A); };
+    requires(B& b, typename B::operand& Y, const typename B::operand& A) { b.multiply_symmetric(Y, A, A, double{}); };
 
-// Y <- A B for symmetric A and B that commute, so that Y is symmetric.   has_symmetric_multiply: at half the work.
+// Y <- A F + beta A for symmetric A and F that commute, so that Y is symmetric.   has_symmetric_multiply: at half the
+// work.
 template <tensor_backend B>
-void multiply_symmetric(B& b, typename B::operand& Y, const typename B::operand& A, const typename B::operand& C) {
-  if constexpr (has_symmetric_multiply<B>) b.multiply_symmetric(Y, A, C);
-  else b.multiply(Y, 1, A, C, false, 0, A);
+void multiply_symmetric(B& b, typename B::operand& Y, const typename B::operand& A, const typename B::operand& F,
+                        double beta) {
+  if constexpr (has_symmetric_multiply<B>) b.multiply_symmetric(Y, A, F, beta);
+  else b.multiply(Y, 1, A, F, false, beta, A);
 }
+
+// The norms of the rows of a symmetric matrix, relative to its trace: the longest one, and that of all rows together.
+struct row_norms {
+  double longest = 0, together = 0;
+};
+
+// has_remainders: gram_with_remainder(A, X) is gram, and keeps beside A what rounding to 16 bits took. A product
+// multiply_symmetric(Y, A, F, beta) adds it where it adds beta A, and keeps what is taken from Y; factors are read
+// without. measure_rows(A) is the largest row_norms of a run. The host decides by it, so such a backend's runs are of
+// one matrix.
+template <class B>
+concept has_remainders = requires(B& b, typename B::operand& A, const typename B::operand& X) {
+  b.gram_with_remainder(A, X);
+  { b.measure_rows(X) } -> std::same_as<row_norms>;
+};
 
 template <class B>
 concept has_fused_momentum = requires(B& b, views M, number keep, flags ok) { b.momentum(M, M, M, keep, keep, ok); };

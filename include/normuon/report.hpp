@@ -29,9 +29,10 @@ constexpr std::string_view name_of(outcome o) {
 // How matrices of a shape are orthogonalized.
 struct iteration_report {
   compute_type compute = compute_type::float32;
-  bool gram = false;            // in the Gram form, or plain
-  restart_steps restarts = {};  // of the Gram form
-  std::string_view path = {};   // the backend's kernels, where it names them
+  bool gram = false;                    // in the Gram form, or plain
+  restart_steps restarts = {};          // of the Gram form
+  restart_steps careful_restarts = {};  // of a matrix with a long row, see `iteration`; else the same
+  std::string_view path = {};           // the backend's kernels, where it names them
 };
 
 // Numbers are 0 for what did not move; of a batch they are those of its matrices that did, together.

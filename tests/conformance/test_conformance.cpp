@@ -5,7 +5,7 @@
 using namespace normuon;
 
 static_assert(has_gram<eigen_backend> && has_symmetric_polynomial<eigen_backend> &&
-              has_symmetric_multiply<eigen_backend>);
+              has_symmetric_multiply<eigen_backend> && has_remainders<eigen_backend>);
 static_assert(has_fused_momentum<eigen_backend> && has_fused_neuron_step<eigen_backend> && has_workers<eigen_backend>);
 static_assert(!has_gram<plain_backend> && !has_capture<eigen_backend>);
 

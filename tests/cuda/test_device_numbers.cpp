@@ -130,11 +130,12 @@ void check_errors(compute_type compute, index_t m, index_t n) {
   const double_matrix a = numbers(A, square);
   compare(
       "P = b A + c A^2", square, exact(2.0315, a, a, -4.775, a),
-      [&](cublas_operand& P) { polynomial(b, P, 0, -4.775, 2.0315, A); },
+      [&](cublas_operand& P) { polynomial(b, P, -4.775, 2.0315, A); },
       [&](const operand_view& P) { own.multiply(P, 2.0315, A.view(), A.view(), false, -4.775, A.view(), compute); });
   compare(
-      "A A", square, exact(1, a, a, 0, none), [&](cublas_operand& P) { multiply_symmetric(b, P, A, A); },
-      [&](const operand_view& P) { own.multiply(P, 1, A.view(), A.view(), false, 0, P, compute); });
+      "a A + A A", square, exact(1, a, a, 3.4445, a),
+      [&](cublas_operand& P) { multiply_symmetric(b, P, A, A, 3.4445); },
+      [&](const operand_view& P) { own.multiply(P, 1, A.view(), A.view(), false, 3.4445, A.view(), compute); });
   compare(
       "Y = a X + A X", wide, exact(1, a, x, 3.4445, x),
       [&](cublas_operand& Y) { b.multiply(Y, 1, A, X, false, 3.4445, X); },

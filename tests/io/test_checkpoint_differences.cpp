@@ -164,6 +164,7 @@ TEST_CASE("every choice of a rule is compared under its own name") {
       {[](auto& o) { o.orthogonalizer.table.norm_factor = 1.01; }, "coefficients", nullptr},
       {[](auto& o) { o.orthogonalizer.table.gram_restarts_fp32 = restart_steps{1}; }, "coefficients", nullptr},
       {[](auto& o) { o.orthogonalizer.table.gram_restarts_bf16 = {}; }, "coefficients", nullptr},
+      {[](auto& o) { o.orthogonalizer.table.gram_restarts_compensated = {}; }, "coefficients", nullptr},
   };
   const auto fields_of = [](const normuon_options& o) {
     eigen_backend b({.threads = 1, .path = cpu_path::portable});

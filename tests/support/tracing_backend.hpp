@@ -42,13 +42,13 @@ struct tracing_backend : eigen_backend {
     trace(product_kind::gram, A, X);
     eigen_backend::gram(A, X);
   }
-  void polynomial(operand& P, double x, double y, double z, const operand& A) {
+  void polynomial(operand& P, double y, double z, const operand& A) {
     trace(product_kind::polynomial, P, A);
-    eigen_backend::polynomial(P, x, y, z, A);
+    eigen_backend::polynomial(P, y, z, A);
   }
-  void multiply_symmetric(operand& Y, const operand& A, const operand& B) {
+  void multiply_symmetric(operand& Y, const operand& A, const operand& B, double beta) {
     trace(product_kind::symmetric, Y, A);
-    eigen_backend::multiply_symmetric(Y, A, B);
+    eigen_backend::multiply_symmetric(Y, A, B, beta);
   }
 
   int workers() const { return 1; }

@@ -289,6 +289,7 @@ TEST_CASE("malformed tables are refused with what was expected") {
   }
   CHECK(said(with(jordan, [](auto& t) { t.norm_factor = 0.999; }), "norm factor >= 1"));
   CHECK(said(with(jordan, [](auto& t) { t.gram_restarts_bf16 = {2, 5}; }), "restarts before steps below 5, got 5"));
+  CHECK(said(with(jordan, [](auto& t) { t.gram_restarts_compensated = {6}; }), "restarts before steps below 5, got 6"));
   CHECK(accepts(with(jordan, [&](auto& t) { t.rows[5].a = nan; }), compute_type::float64));  // not a step
   CHECK_THROWS_AS(certified(jordan, compute_type::automatic), error);
 }

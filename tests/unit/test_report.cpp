@@ -193,20 +193,22 @@ TEST_CASE("a report says how each matrix is orthogonalized: in which type, in wh
   opt.freeze("square");  // as it would be
   opt.step();
   const auto all = opt.report().parameters;
-  const auto is = [&](std::size_t i, compute_type compute, bool gram, const restart_steps& restarts) {
+  const auto is = [&](std::size_t i, compute_type compute, bool gram, const restart_steps& restarts,
+                      const restart_steps& careful) {
     REQUIRE(all[i].iteration);
     CHECK(all[i].iteration->compute == compute);
     CHECK(all[i].iteration->gram == gram);
     CHECK(all[i].iteration->restarts == restarts);
+    CHECK(all[i].iteration->careful_restarts == careful);
     CHECK(all[i].iteration->path == eigen_backend({.threads = 1}).kernel_path(compute));
   };
-  is(0, compute_type::float32, true, {});
-  is(1, compute_type::float32, false, {});
-  is(2, compute_type::bfloat16, true, {2, 4});
-  is(3, compute_type::float32, true, {2});
+  is(0, compute_type::float32, true, {}, {});
+  is(1, compute_type::float32, false, {}, {});
+  is(2, compute_type::bfloat16, true, {3}, {2, 4});
+  is(3, compute_type::float32, true, {2}, {2});
   CHECK(!all[4].iteration);
   CHECK(!all[5].iteration);
-  is(6, compute_type::float32, false, {});
+  is(6, compute_type::float32, false, {}, {});
 }
 
 TEST_CASE("outcomes have names") {

@@ -142,12 +142,9 @@ class basic_cublas_backend {
     });
   }
   void gram(operand& A, const operand& X) { multiply_symmetric(A, 1, X, X, true, 0, A); }
-  void polynomial(operand& P, double x, double y, double z, const operand& A) {
-    multiply_symmetric(P, z, A, A, false, y, A);
-    if (x != 0) add_identity(P, x);
-  }
-  void multiply_symmetric(operand& Y, const operand& A, const operand& B) {
-    multiply_symmetric(Y, 1, A, B, false, 0, A);
+  void polynomial(operand& P, double y, double z, const operand& A) { multiply_symmetric(P, z, A, A, false, y, A); }
+  void multiply_symmetric(operand& Y, const operand& A, const operand& B, double beta) {
+    multiply_symmetric(Y, 1, A, B, false, beta, A);
   }
   void add_identity(operand& P, double x) {
     operate([&](table_set& t) { return identity_operation{work(t, 0, {}), P.view(), x}; });

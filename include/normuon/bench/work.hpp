@@ -16,6 +16,7 @@ namespace normuon::bench {
 //   plain, a step: gram, polynomial and general product        s^2 (3 l + s) with the refinements
 //   Gram, a section from one restart to the next: gram and general product once, and for k steps k polynomials and
 //   3 (k - 1) symmetric products                               s^2 (3 l + (4 k - 3) s)
+// The restarts are those of a matrix that isn't concentrated.
 template <tensor_backend B>
 constexpr double flops(const iteration& it, index_t rows, index_t cols) {
   const auto [least, most] = std::minmax({static_cast<double>(rows), static_cast<double>(cols)});  // by value

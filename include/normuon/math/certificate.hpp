@@ -143,7 +143,7 @@ constexpr void check(const coefficient_table& table) {
            ", ", step.c);
   if (!is_finite(table.norm_factor) || table.norm_factor < 1)
     fail(error_code::option, "table '", table.name, "': expected a finite norm factor >= 1, got ", table.norm_factor);
-  for (const auto& restarts : {table.gram_restarts_fp32, table.gram_restarts_bf16})
+  for (const auto& restarts : {table.gram_restarts_fp32, table.gram_restarts_bf16, table.gram_restarts_compensated})
     if (restarts && restarts->last() >= table.steps)
       fail(error_code::option, "table '", table.name, "': expected Gram restarts before steps below ", table.steps,
            ", got ", restarts->last());

@@ -62,6 +62,13 @@ class restart_steps {
     bits_ |= 1u << step;
   }
 
+  // Before each of so many steps.
+  static constexpr restart_steps of_all(int count) {
+    restart_steps steps;
+    for (int step = 1; step < count; ++step) steps.add(step);
+    return steps;
+  }
+
   constexpr bool contains(int step) const { return step > 0 && step <= most && (bits_ >> step & 1u) != 0; }
   constexpr bool empty() const { return bits_ == 0; }
   constexpr int last() const { return empty() ? 0 : static_cast<int>(std::bit_width(bits_)) - 1; }
@@ -81,17 +88,22 @@ struct coefficient_table {
   double norm_factor = 1;  // ||U||_F is multiplied by it before U is divided, so that step 0 begins below 1; >= 1
 
   // The Gram form multiplies the steps' symmetric factors, and rounding noise grows with each until X X^T is made anew.
-  // These are the restarts that keep it small; float64 goes by the first, float16 by the second. Without a value the
-  // form isn't known to be accurate enough, and the iteration is plain.
-  // Measured on some 1,200 spectra at short sides from 32 to 384, every stored matrix rounded: one to 32 large values
-  // over a flat or falling rest, powers of 1/i, exponentials to 1e-10, deficient ranks.
+  // These are the restarts that keep it small; float64 goes by the first, float16 by the second, and bfloat16 by the
+  // third where a backend has remainders (backend.hpp). Without a value the form isn't known to be accurate enough, and
+  // the iteration is plain.
+  // Measured on spectra at short sides from 4 to 384, every stored matrix rounded: one or many large values over a flat
+  // or falling rest, three levels, powers of 1/i, exponentials to 1e-10, deficient ranks, few live rows, like rows.
   // - float32: the error against the plain form in float64 stays below 2e-3 where the plain form's own does. Without a
   //   restart `jordan` still keeps that, the other tables have 4e-3 to 8e-2, and `deepseek_v4` diverges.
   // - bfloat16: singular values stay below 1.25, as in the plain form. One restart isn't enough for any table: a large
   //   value over a flat rest of 1/20 of it makes even `jordan`, restarted before step 3, diverge at 128 rows; and a
-  //   matrix of many rows, few of which live, is like a small one.
+  //   matrix of many rows, few of which live, is like a small one. Two are enough for `jordan` on 20,000 spectra; of
+  //   the other tables each diverges on some.
+  // - bfloat16 with remainders: the same where X isn't concentrated (newton_schulz.hpp). Where it is, the iteration is
+  //   as without, or plain.
   std::optional<restart_steps> gram_restarts_fp32 = {};
   std::optional<restart_steps> gram_restarts_bf16 = {};
+  std::optional<restart_steps> gram_restarts_compensated = {};
 
   constexpr std::span<const quintic> active() const { return {rows.data(), static_cast<std::size_t>(steps)}; }
   friend constexpr bool operator==(const coefficient_table&, const coefficient_table&) = default;
@@ -111,7 +123,8 @@ inline constexpr coefficient_table jordan{.name = "jordan",
                                           .rows = repeated(5, {3.4445, -4.7750, 2.0315}),
                                           .steps = 5,
                                           .gram_restarts_fp32 = restart_steps{},
-                                          .gram_restarts_bf16 = restart_steps{2, 4}};
+                                          .gram_restarts_bf16 = restart_steps{2, 4},
+                                          .gram_restarts_compensated = restart_steps{3}};
 
 // Searched by YouJiacheng (in Dao-AILab/gram-newton-schulz, coefficients.py, and dion, newton_schulz_triton.py).
 inline constexpr coefficient_table you{.name = "you",
@@ -122,7 +135,7 @@ inline constexpr coefficient_table you{.name = "you",
                                                  {2.8366, -3.0525, 1.2012}}},
                                        .steps = 5,
                                        .gram_restarts_fp32 = restart_steps{2},
-                                       .gram_restarts_bf16 = restart_steps{2, 4}};
+                                       .gram_restarts_compensated = restart_steps{2, 4}};
 
 // Polar Express (arXiv 2505.16932) with a safety factor of 1.01, the first five of the eight rows of
 // NVIDIA-NeMo/Emerging-Optimizers, muon_utils.py.
@@ -158,7 +171,7 @@ inline constexpr coefficient_table polar_express_dao{
               {2.1910971618617303, -1.441662010214663, 0.328146487623155}}},
     .steps = 5,
     .gram_restarts_fp32 = restart_steps{2},
-    .gram_restarts_bf16 = restart_steps{2, 4}};
+    .gram_restarts_compensated = restart_steps{2, 3}};
 
 // Eight steps to the band of `jordan`, two that settle at 1 (arXiv 2606.19348; Emerging-Optimizers, muon_utils.py).
 inline constexpr coefficient_table deepseek_v4{.name = "deepseek_v4",

@@ -37,7 +37,7 @@ inline std::string text_of(double x) {
 inline std::uint64_t digest_of(const coefficient_table& table) {
   std::vector<double> numbers{table.norm_factor};
   for (const quintic& row : table.active()) numbers.insert(numbers.end(), {row.a, row.b, row.c});
-  for (const auto& restarts : {table.gram_restarts_fp32, table.gram_restarts_bf16}) {
+  for (const auto& restarts : {table.gram_restarts_fp32, table.gram_restarts_bf16, table.gram_restarts_compensated}) {
     numbers.push_back(restarts ? 1 : 0);
     for (int step = 1; restarts && step <= restarts->last(); ++step)
       numbers.push_back(restarts->contains(step) ? 1 : 0);

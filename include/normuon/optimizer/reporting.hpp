@@ -115,6 +115,7 @@ parameter_report report_on(const plan<B>& p, const plan_values<B>& values, const
     report.iteration = {.compute = it.compute,
                         .gram = it.gram,
                         .restarts = it.gram ? it.restarts : restart_steps{},
+                        .careful_restarts = it.gram ? it.careful_restarts : restart_steps{},
                         .path = values.paths[static_cast<std::size_t>(shape)]};
   }
   if (report.outcome != outcome::moved && report.outcome != outcome::non_finite_update) return report;

@@ -4,7 +4,6 @@
 #define NORMUON_OPTIMIZER_STEP_HPP
 
 #include <cstring>
-#include <optional>
 
 #include "normuon/optimizer/plan.hpp"
 #include "normuon/shards/digest.hpp"

@@ -11,6 +11,7 @@
 #include "normuon/backend.hpp"
 #include "normuon/shards/engine.hpp"
 #include "normuon/shards/plan/agreement.hpp"
+#include "normuon/shards/step_claim.hpp"
 
 namespace normuon {
 
@@ -112,7 +113,7 @@ inline act_status status_of(const std::exception_ptr& thrown) {
 
 // Why a rank can't make a step, as its claim says it; 0 where it can.
 inline std::uint64_t code_in_claim(const std::exception_ptr& refusal) {
-  return refusal ? 1 + static_cast<std::uint64_t>(status_of(refusal).code) : 0;
+  return refusal ? in_claim(status_of(refusal).code) : 0;
 }
 
 // Ends an act that every rank has tried: returns where all could. Throws on every rank where one could not: where a

@@ -14,7 +14,8 @@ struct step_claim {
   std::uint64_t refuses;  // where it can't make the step, 1 + the error_code of its reason
 };
 
-// error_code::backend where it has no other name.
+// A reason as a claim says it, and as it is read: error_code::backend where it has no other name.
+constexpr std::uint64_t in_claim(error_code reason) { return 1 + static_cast<std::uint64_t>(reason); }
 constexpr error_code reason_in(const step_claim& c) {
   const bool is_named = c.refuses != 0 && c.refuses - 1 <= static_cast<std::uint64_t>(error_code::engine);
   return is_named ? static_cast<error_code>(c.refuses - 1) : error_code::backend;

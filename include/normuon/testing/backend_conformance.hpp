@@ -75,6 +75,7 @@ void check_backend(Make make) {
   SUBCASE("add_identity touches the diagonal") { add_identity_touches_the_diagonal(b); }
   SUBCASE("symmetric products are products") { symmetric_products_are_products(b); }
   SUBCASE("multiply_symmetric is a product") { multiply_symmetric_is_a_product(b); }
+  SUBCASE("remainders are kept and rows measured") { remainders_are_kept_and_rows_measured(b); }
   SUBCASE("newton_schulz is the iteration") { newton_schulz_is_the_iteration(b); }
 }
 

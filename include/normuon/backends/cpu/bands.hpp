@@ -60,12 +60,19 @@ void for_each_band(Lanes& lanes, index_t rows, F&& f) {
   lanes.for_each(all.count(), [&](index_t k) { vectorized([&] { f(all[k], k); }); });
 }
 
+// f(band) of all bands, in their order, then values of a T.
+template <class T, class Lanes, class F>
+std::array<T, bands::most> values_of_bands(Lanes& lanes, index_t rows, F&& f) {
+  std::array<T, bands::most> values = {};
+  for_each_band(lanes, rows, [&](const band& b, index_t k) { values[static_cast<std::size_t>(k)] = f(b); });
+  return values;
+}
+
 // The sum of f(band) over all bands, in their order.
 template <class Lanes, class F>
 double sum_over_bands(Lanes& lanes, index_t rows, F&& f) {
-  std::array<double, bands::most> sums = {};
-  for_each_band(lanes, rows, [&](const band& b, index_t k) { sums[static_cast<std::size_t>(k)] = f(b); });
-  return std::accumulate(sums.begin(), sums.end(), 0.0);
+  const auto values = values_of_bands<double>(lanes, rows, f);
+  return std::accumulate(values.begin(), values.end(), 0.0);
 }
 
 }  // namespace normuon

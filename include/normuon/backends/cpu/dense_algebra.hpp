@@ -65,22 +65,24 @@ class dense_algebra {
     });
   }
 
-  // Y <- x I + alpha A B + beta C for a product known to be symmetric.
+  // Y <- alpha A B + beta C for a product known to be symmetric.
   template <class Lanes>
-  void multiply_symmetric(Lanes&, operand& Y, double x, double alpha, const operand& A, const operand& B,
-                          bool transpose, double beta, const operand& C)
+  void multiply_symmetric(Lanes&, operand& Y, double alpha, const operand& A, const operand& B, bool transpose,
+                          double beta, const operand& C)
     requires has_lower_products<Products>
   {
     const index_t s = Y.shape().rows;
     for_each_stored<true>(Y, [&]<class T>(index_t i, T* y) {
       start_sum(y, T(beta), C.matrix<T>(i), s * s);
       products_.multiply_lower(y, s, A.shape().cols, T(alpha), A.matrix<T>(i), B.matrix<T>(i), transpose);
-      if (x != 0) add_to_diagonal(y, s, T(x));
     });
   }
 
   void add_identity(operand& P, double x) {
-    for_each_stored<false>(P, [&]<class T>(index_t, T* p) { add_to_diagonal(p, P.shape().rows, T(x)); });
+    const index_t n = P.shape().rows;
+    for_each_stored<false>(P, [&]<class T>(index_t, T* p) {
+      for (index_t k = 0; k < n; ++k) p[k * n + k] += T(x);
+    });
   }
 
   template <class Real>
@@ -120,11 +122,6 @@ class dense_algebra {
     if (beta == T(0)) std::fill_n(y, count, T(0));
     else
       for (index_t k = 0; k < count; ++k) y[k] = beta * c[k];
-  }
-
-  template <class T>
-  static void add_to_diagonal(T* p, index_t n, T x) {
-    for (index_t k = 0; k < n; ++k) p[k * n + k] += x;
   }
 
   Products products_;

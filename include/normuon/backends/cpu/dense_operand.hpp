@@ -83,9 +83,7 @@ template <class Real, class Lanes>
 scaled_norm norm_of(Lanes& lanes, const matrix_view& U) {
   Real unit = 1;
   if constexpr (std::is_same_v<Real, double>) {  // the square of a float is in range as a double
-    std::array<double, bands::most> largest = {};
-    for_each_band(lanes, U.rows,
-                  [&](const band& b, index_t k) { largest[static_cast<std::size_t>(k)] = largest_in(part(U, b)); });
+    const auto largest = values_of_bands<double>(lanes, U.rows, [&](const band& b) { return largest_in(part(U, b)); });
     const double most = *std::max_element(largest.begin(), largest.end());
     if (most > 0 && is_finite(most)) unit = std::ldexp(1.0, -std::clamp(std::ilogb(most), -1000, 1000));
   }

@@ -7,37 +7,11 @@
 
 #include "normuon/backends/cpu/bands.hpp"
 #include "normuon/backends/cpu/dense_algebra.hpp"
+#include "normuon/backends/cpu/host_algebra.hpp"
 #include "normuon/backends/cpu/passes.hpp"
 #include "normuon/backends/cpu/vectorized.hpp"
 
 namespace normuon {
-
-// What computes the products, and keeps the operands: dense_algebra.hpp, or packed_algebra.hpp, which is faster.
-// bytes(shape): of an operand. shares(shape): products are given to all lanes. resize(X, shape): see the concept.
-// reserve(shape): memory for products with such operands. begin_load(X): all matrices of X are loaded or cleared next.
-// load, clear, multiply, add_identity, mean_squares, for_each_scaled_chunk: as in dense_algebra.hpp; those that take a
-// band are called for several bands at once. `lanes` may share out the work of one product: lanes.for_each(count,
-// task).
-template <class A>
-concept host_algebra =
-    std::copyable<A> && std::constructible_from<A, const cpu_options&> &&
-    requires(A& a, typename A::operand& X, const operand_shape& shape, const matrix_view& U, float* r) {
-      { a.bytes(shape) } -> std::same_as<std::size_t>;
-      { a.shares(shape) } -> std::same_as<bool>;
-      { a.kernel_path(compute_type{}) } -> std::same_as<std::string_view>;
-      a.resize(X, shape);
-      a.reserve(shape);
-      a.begin_load(X);
-      a.template load<float>(X, index_t{}, U, band{}, double{}, double{});
-      a.clear(X, index_t{});
-      a.add_identity(X, double{});
-      a.template mean_squares<float>(r, X, index_t{}, side{}, band{});
-    };
-
-template <class Algebra>
-concept has_symmetric_products = requires(Algebra& a, lanes<thread_pool>& l, typename Algebra::operand& Y) {
-  a.multiply_symmetric(l, Y, double{}, double{}, Y, Y, bool{}, double{}, Y);
-};
 
 template <std::floating_point Real, host_algebra Algebra, executor Executor = thread_pool>
 class basic_host_backend {
@@ -147,19 +121,48 @@ class basic_host_backend {
   void gram(operand& A, const operand& X)
     requires has_symmetric_products<Algebra>
   {
-    algebra_.multiply_symmetric(lanes_, A, 0, 1, X, X, true, 0, X);
+    algebra_.multiply_symmetric(lanes_, A, 1, X, X, true, 0, X);
   }
 
-  void polynomial(operand& P, double x, double y, double z, const operand& A)
-    requires has_symmetric_products<Algebra>
+  void gram_with_remainder(operand& A, const operand& X)
+    requires keeps_remainders<Algebra>
   {
-    algebra_.multiply_symmetric(lanes_, P, x, z, A, A, false, y, A);
+    algebra_.multiply_symmetric_with_remainder(lanes_, A, 1, X, X, true, 0, X);
   }
 
-  void multiply_symmetric(operand& Y, const operand& A, const operand& B)
+  void polynomial(operand& P, double y, double z, const operand& A)
     requires has_symmetric_products<Algebra>
   {
-    algebra_.multiply_symmetric(lanes_, Y, 0, 1, A, B, false, 0, A);
+    algebra_.multiply_symmetric(lanes_, P, z, A, A, false, y, A);
+  }
+
+  void multiply_symmetric(operand& Y, const operand& A, const operand& F, double beta)
+    requires has_symmetric_products<Algebra>
+  {
+    if constexpr (keeps_remainders<Algebra>)
+      if (algebra_.has_remainder(A))
+        return algebra_.multiply_symmetric_with_remainder(lanes_, Y, 1, A, F, false, beta, A);
+    algebra_.multiply_symmetric(lanes_, Y, 1, A, F, false, beta, A);
+  }
+
+  row_norms measure_rows(const operand& A)
+    requires keeps_remainders<Algebra>
+  {
+    row_norms most;
+    for (index_t i = 0; i < A.shape().count; ++i) {
+      double longest = 0, together = 0;
+      const auto bands = values_of_bands<row_squares>(lanes_, A.shape().rows,
+                                                      [&](const band& b) { return algebra_.squares_of_rows(A, i, b); });
+      for (const row_squares& of : bands) {
+        longest = std::max(longest, of.longest);
+        together += of.together;
+      }
+      const double trace = algebra_.trace(A, i);
+      if (!(trace > 0)) continue;
+      most.longest = std::max(most.longest, std::sqrt(longest) / trace);
+      most.together = std::max(most.together, std::sqrt(together) / trace);
+    }
+    return most;
   }
 
   void mean_squares(vectors<Real> r, const operand& X, side neurons) {

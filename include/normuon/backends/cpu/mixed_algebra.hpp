@@ -63,17 +63,28 @@ class mixed_algebra {
   }
 
   template <class Lanes>
-  void multiply_symmetric(Lanes& lanes, operand& Y, double x, double alpha, const operand& A, const operand& B,
-                          bool transpose, double beta, const operand& C) {
-    if (Y.is_packed)
-      packed_.multiply_symmetric(lanes, Y.packed, x, alpha, A.packed, B.packed, transpose, beta, C.packed);
-    else dense_.multiply_symmetric(lanes, Y.dense, x, alpha, A.dense, B.dense, transpose, beta, C.dense);
+  void multiply_symmetric(Lanes& lanes, operand& Y, double alpha, const operand& A, const operand& B, bool transpose,
+                          double beta, const operand& C) {
+    if (Y.is_packed) packed_.multiply_symmetric(lanes, Y.packed, alpha, A.packed, B.packed, transpose, beta, C.packed);
+    else dense_.multiply_symmetric(lanes, Y.dense, alpha, A.dense, B.dense, transpose, beta, C.dense);
   }
 
   void add_identity(operand& P, double x) {
     if (P.is_packed) packed_.add_identity(P.packed, x);
     else dense_.add_identity(P.dense, x);
   }
+
+  // Remainders are those of packed operands.
+  bool has_remainder(const operand& A) const { return A.is_packed && packed_.has_remainder(A.packed); }
+  template <class Lanes>
+  void multiply_symmetric_with_remainder(Lanes& lanes, operand& Y, double alpha, const operand& A, const operand& B,
+                                         bool transpose, double beta, const operand& C) {
+    packed_.multiply_symmetric_with_remainder(lanes, Y.packed, alpha, A.packed, B.packed, transpose, beta, C.packed);
+  }
+  row_squares squares_of_rows(const operand& A, index_t i, const band& rows) const {
+    return packed_.squares_of_rows(A.packed, i, rows);
+  }
+  double trace(const operand& A, index_t i) const { return packed_.trace(A.packed, i); }
 
   template <class Real>
   void mean_squares(Real* r, const operand& X, index_t i, side neurons, const band& lines) const {

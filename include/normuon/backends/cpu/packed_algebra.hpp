@@ -3,6 +3,7 @@
 #define NORMUON_BACKENDS_CPU_PACKED_ALGEBRA_HPP
 
 #include "normuon/backend.hpp"
+#include "normuon/backends/cpu/host_algebra.hpp"
 #include "normuon/backends/cpu/packed_operand.hpp"
 
 namespace normuon {
@@ -37,8 +38,8 @@ class packed_algebra {
                 const operand& C) {
     Y.with_kernel_of([&]<class K> {
       for (index_t i = 0; i < Y.shape().count; ++i) {
-        const packed_matrix<K> a = A.matrix<K>(i), b = B.matrix<K>(i), c = C.matrix<K>(i);
-        const finish<K> end{.alpha = float(alpha), .beta = float(beta), .C = &c, .rounds = Y.rounds<K>()};
+        const packed_matrix<K> a = A.matrix<K>(i), b = B.matrix<K>(i), c = C.matrix<K>(i).without_remainder();
+        const finish<K> end{.alpha = float(alpha), .beta = float(beta), .C = &c};
         packed_product<K>(lanes, Y.matrix<K>(i, false), a.left, transpose ? b.across : b.right, a.cells_across(), end);
       }
     });
@@ -46,18 +47,16 @@ class packed_algebra {
   }
 
   template <class Lanes>
-  void multiply_symmetric(Lanes& lanes, operand& Y, double x, double alpha, const operand& A, const operand& B,
-                          bool transpose, double beta, const operand& C) {
-    Y.with_kernel_of([&]<class K> {
-      for (index_t i = 0; i < Y.shape().count; ++i) {
-        const packed_matrix<K> a = A.matrix<K>(i), b = B.matrix<K>(i), c = C.matrix<K>(i);
-        const finish<K> end{float(alpha), float(beta), &c, float(x), Y.shape().rows, Y.rounds<K>()};
-        packed_symmetric_product<K>(lanes, Y.matrix<K>(i, true), a.left, transpose ? b.across : b.right,
-                                    a.cells_across(), end);
-      }
-    });
-    Y.set_symmetric(true);
+  void multiply_symmetric(Lanes& lanes, operand& Y, double alpha, const operand& A, const operand& B, bool transpose,
+                          double beta, const operand& C) {
+    multiply_symmetric(lanes, Y, alpha, A, B, transpose, beta, C, false);
   }
+  template <class Lanes>
+  void multiply_symmetric_with_remainder(Lanes& lanes, operand& Y, double alpha, const operand& A, const operand& B,
+                                         bool transpose, double beta, const operand& C) {
+    multiply_symmetric(lanes, Y, alpha, A, B, transpose, beta, C, true);
+  }
+  bool has_remainder(const operand& A) const { return A.has_remainder(); }
 
   void add_identity(operand& P, double x) {
     P.with_kernel_of([&]<class K> {
@@ -66,7 +65,7 @@ class packed_algebra {
         for (index_t k = 0; k < P.shape().rows; ++k) {
           auto& cell = *p.right_at(k, k);
           float sum = K::number(cell, k) + static_cast<float>(x);
-          if (P.rounds<K>()) sum = static_cast<float>(bfloat16(sum));
+          if (p.rounds) sum = static_cast<float>(bfloat16(sum));
           cell = K::with_number(cell, k, sum);
           auto& mirrored = *p.across_at(k, k);
           mirrored = K::with_number(mirrored, k, sum);
@@ -79,20 +78,30 @@ class packed_algebra {
     });
   }
 
+  row_squares squares_of_rows(const operand& A, index_t i, const band& rows) const {
+    row_squares of;
+    for_each_square_sum(A, i, false, rows, [&](index_t, double squares) {
+      of.longest = std::max(of.longest, squares);
+      of.together += squares;
+    });
+    return of;
+  }
+
+  double trace(const operand& X, index_t i) const {
+    double sum = 0;
+    X.with_kernel_of([&]<class K> {
+      const packed_matrix<K> x = X.matrix<K>(i);
+      for (index_t k = 0; k < X.shape().rows; ++k) sum += static_cast<double>(K::number(*x.right_at(k, k), k));
+    });
+    return sum;
+  }
+
   template <class Real>
   void mean_squares(Real* r, const operand& X, index_t i, side neurons, const band& lines) const {
     const bool across = neurons == side::cols;
-    const index_t length = across ? X.shape().rows : X.shape().cols;
-    ordered_sum sums[rows_of_door];
-    for_each_unpacked_block(X, i, across, lines,
-                            [&](index_t i0, index_t height, index_t j0, index_t n, const door_block& block) {
-                              for (index_t k = 0; k < height; ++k) {
-                                if (j0 == 0) sums[k] = {};
-                                sums[k].add_squares(block[k], n);
-                                if (j0 + n == length)
-                                  r[i0 + k] = static_cast<Real>(sums[k].value() / static_cast<double>(length));
-                              }
-                            });
+    const auto length = static_cast<double>(across ? X.shape().rows : X.shape().cols);
+    for_each_square_sum(X, i, across, lines,
+                        [&](index_t line, double squares) { r[line] = static_cast<Real>(squares / length); });
   }
 
   // Calls f(row, first, n, d) for all chunks of a band of D = diag(factor) X_i, or X_i diag(factor), as rows of the
@@ -117,6 +126,35 @@ class packed_algebra {
   }
 
  private:
+  template <class Lanes>
+  static void multiply_symmetric(Lanes& lanes, operand& Y, double alpha, const operand& A, const operand& B,
+                                 bool transpose, double beta, const operand& C, bool keeps_remainder) {
+    Y.set_symmetric(true, keeps_remainder);
+    Y.with_kernel_of([&]<class K> {
+      for (index_t i = 0; i < Y.shape().count; ++i) {
+        const packed_matrix<K> a = A.matrix<K>(i), b = B.matrix<K>(i), c = C.matrix<K>(i);
+        const finish<K> end{float(alpha), float(beta), &c};
+        packed_symmetric_product<K>(lanes, Y.matrix<K>(i), a.left, transpose ? b.across : b.right, a.cells_across(),
+                                    end);
+      }
+    });
+  }
+
+  // Calls f(line, the sum of its squares) for a band of lines: of rows, or of columns where `across`.
+  template <class F>
+  static void for_each_square_sum(const operand& X, index_t i, bool across, const band& lines, F&& f) {
+    const index_t length = across ? X.shape().rows : X.shape().cols;
+    ordered_sum sums[rows_of_door];
+    for_each_unpacked_block(X, i, across, lines,
+                            [&](index_t i0, index_t height, index_t j0, index_t n, const door_block& block) {
+                              for (index_t k = 0; k < height; ++k) {
+                                if (j0 == 0) sums[k] = {};
+                                sums[k].add_squares(block[k], n);
+                                if (j0 + n == length) f(i0 + k, sums[k].value());
+                              }
+                            });
+  }
+
   cpu_path path_;
 };
 

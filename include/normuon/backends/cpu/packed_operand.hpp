@@ -32,7 +32,7 @@ class packed_operand {
     if (needed > memory_.size()) memory_ = host_memory(needed);
     shape_ = shape;
     path_ = path;
-    symmetric_ = false;
+    set_symmetric(false);
   }
 
   // Calls f.operator()<K>() with the operand's kernel.
@@ -50,8 +50,15 @@ class packed_operand {
     const index_t form = form_cells<K>(shape_);
     auto* const right = reinterpret_cast<typename K::cell*>(memory_.data()) + forms<K> * i * form;
     auto* const across = symmetric ? right : right + form;
-    return {right, across, K::has_left_form ? right + 2 * form : across, round_up(shape_.rows, K::width),
-            round_up(shape_.cols, K::width)};
+    // The form across of a symmetric matrix is free for remainders.
+    return {right,
+            across,
+            K::has_left_form ? right + 2 * form : across,
+            round_up(shape_.rows, K::width),
+            round_up(shape_.cols, K::width),
+            false,
+            symmetric && has_remainder_ && shape_.compute == compute_type::bfloat16 ? right + form : nullptr,
+            rounds<K>()};
   }
 
   // All that the memory of matrix i holds.
@@ -60,14 +67,13 @@ class packed_operand {
     return forms<K> * form_cells<K>(shape_);
   }
 
-  // Whether matrices are symmetric, so that their right form is also the one across. Said by whoever writes them.
-  void set_symmetric(bool symmetric) { symmetric_ = symmetric; }
-
-  // True where a float32 kernel stands in for a bfloat16 one.
-  template <class K>
-  bool rounds() const {
-    return shape_.compute == compute_type::bfloat16 && K::depth == 1;
+  // Whether matrices are symmetric, so that their right form is also the one across, and keep remainders. Said by
+  // whoever writes them.
+  void set_symmetric(bool symmetric, bool with_remainder = false) {
+    symmetric_ = symmetric;
+    has_remainder_ = with_remainder;
   }
+  bool has_remainder() const { return has_remainder_; }
 
   // Rows i0 on and columns j0 on of matrix i, or of its transpose, from and to a block of height x n numbers. Sides of
   // what is packed are whole panels. Out of line, so that what loops over blocks is compiled once and not for each
@@ -109,6 +115,12 @@ class packed_operand {
   template <class K>
   static constexpr index_t forms = K::has_left_form ? 3 : 2;
 
+  // True where a float32 kernel stands in for a bfloat16 one.
+  template <class K>
+  bool rounds() const {
+    return shape_.compute == compute_type::bfloat16 && K::depth == 1;
+  }
+
   template <class K>
   static index_t form_cells(const operand_shape& shape) {
     return round_up(shape.rows, K::width) * round_up(shape.cols, K::width) / K::depth;
@@ -117,7 +129,7 @@ class packed_operand {
   host_memory memory_;
   operand_shape shape_;
   cpu_path path_ = cpu_path::portable;
-  bool symmetric_ = false;
+  bool symmetric_ = false, has_remainder_ = false;
 };
 
 // Rows of matrix i <- those of factor * (unit * U), transposed where U is tall. The last ones bring the zeros around

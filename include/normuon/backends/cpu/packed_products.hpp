@@ -12,8 +12,16 @@ namespace normuon {
 
 constexpr index_t round_up(index_t n, index_t to) { return (n + to - 1) / to * to; }
 
+// Calls f for the numbers in the first panels of a tile.
+template <tile_kernel K, class F>
+void for_each_number(float* tile, index_t panels, F&& f) {
+  for (index_t r = 0; r < K::rows; ++r)
+    for (index_t c = 0; c < panels * K::width; ++c) f(tile[r * K::columns + c]);
+}
+
 // One matrix in all forms, its sides rounded up to whole panels with zeros. That of a symmetric one is its right form
-// across, too; and a left factor is read across where the kernel has no left form.
+// across, too; and a left factor is read across where the kernel has no left form. What rounding to 16 bits takes from
+// a symmetric matrix may be kept beside it.
 template <tile_kernel K>
 struct packed_matrix {
   using cell = typename K::cell;
@@ -22,8 +30,15 @@ struct packed_matrix {
   cell* left = nullptr;
   index_t rows = 0, cols = 0;  // multiples of K::width
   bool left_is_of_transpose = false;
+  cell* remainder = nullptr;  // of a symmetric matrix: right form of its lower triangle; null: not kept
+  bool rounds = false;        // to bfloat16, where cells are floats
 
-  packed_matrix transposed() const { return {across, right, left, cols, rows, !left_is_of_transpose}; }
+  packed_matrix transposed() const { return {across, right, left, cols, rows, !left_is_of_transpose, nullptr, rounds}; }
+  packed_matrix without_remainder() const {
+    packed_matrix m = *this;
+    m.remainder = nullptr;
+    return m;
+  }
 
   index_t cells_down() const { return rows / K::depth; }  // of a right panel
   index_t cells_across() const { return cols / K::depth; }
@@ -35,8 +50,12 @@ struct packed_matrix {
     return across + (i / K::width * cells_across() + j / K::depth) * K::width + i % K::width;
   }
 
-  // Stores a tile in every form. That of a symmetric matrix stands for its mirror image, too.
-  void store(const float* tile, index_t i, index_t j, index_t panels) const {
+  cell* remainder_at(index_t i, index_t j) const { return remainder + (right_at(i, j) - right); }
+
+  // Stores a tile in every form. That of a symmetric matrix stands for its mirror image, too, but for its remainder.
+  void store(float* tile, index_t i, index_t j, index_t panels) const {
+    if (remainder) K::pack_remainder(remainder_at(i, j), right_stride(), tile, panels);
+    if (rounds) for_each_number<K>(tile, panels, [](float& x) { x = static_cast<float>(bfloat16(x)); });
     K::pack_right(right_at(i, j), right_stride(), tile, panels);
     K::pack_across(across_at(i, j), tile, panels);
     if constexpr (K::has_left_form) {
@@ -51,27 +70,19 @@ struct packed_matrix {
   }
 };
 
-// What becomes of a sum before it is stored: alpha times it, plus beta C, plus x on the first `diagonal` places of the
-// diagonal; rounded to bfloat16 where `rounds` says so.
+// What becomes of a sum before it is stored: alpha times it, plus beta C with its remainder.
 template <tile_kernel K>
 struct finish {
   float alpha = 1, beta = 0;
   const packed_matrix<K>* C = nullptr;
-  float x = 0;
-  index_t diagonal = 0;
-  bool rounds = false;
 
   void operator()(float* tile, index_t i, index_t j, index_t panels) const {
     if (beta != 0) {
       K::combine(tile, alpha, beta, C->right_at(i, j), C->right_stride(), panels);
+      if (C->remainder) K::combine(tile, 1, beta, C->remainder_at(i, j), C->right_stride(), panels);
     } else if (alpha != 1) {
-      for (index_t k = 0; k < K::rows * K::columns; ++k) tile[k] *= alpha;
+      for_each_number<K>(tile, panels, [&](float& x) { x *= alpha; });
     }
-    if (x != 0)
-      for (index_t k = std::max(i, j); k < std::min({diagonal, i + K::rows, j + panels * K::width}); ++k)
-        tile[(k - i) * K::columns + k - j] += x;
-    if (rounds)
-      for (index_t k = 0; k < K::rows * K::columns; ++k) tile[k] = static_cast<float>(bfloat16(tile[k]));
   }
 };
 
@@ -107,21 +118,22 @@ void packed_symmetric_product(Lanes& lanes, const packed_matrix<K>& Y, const typ
     const index_t j = task / row_tasks * K::columns, panels = std::min(K::panels, (n - j) / K::width);
     // Tasks of a block of columns begin at its diagonal.
     const index_t first = j + task % row_tasks * rows_of_task, last = std::min(n, first + rows_of_task);
-    const auto compute = [&](float* tile, index_t i) {
+    const auto compute = [&](float* tile, index_t i, index_t needed) {
       K::product(tile, cells, L + i / K::width * cells * K::width + i % K::width, R + j * cells, cells * K::width,
-                 panels);
-      end(tile, i, j, panels);
+                 needed);
+      end(tile, i, j, needed);
     };
     index_t i = first;
     if (i == j && i < last) {
       const index_t side = panels * K::width;
-      for (; i < j + side; i += K::rows) compute(block + (i - j) * K::columns, i);
+      for (; i < j + side; i += K::rows)  // as many panels as reach the diagonal
+        compute(block + (i - j) * K::columns, i, (i - j + K::rows + K::width - 1) / K::width);
       for (index_t c = 1; c < side; ++c)
         for (index_t r = 0; r < c; ++r) block[r * K::columns + c] = block[c * K::columns + r];
       for (index_t k = 0; k < side; k += K::rows) Y.store(block + k * K::columns, j + k, j, panels);
     }
     for (; i < last; i += K::rows) {
-      compute(block, i);
+      compute(block, i, panels);
       Y.store(block, i, j, panels);
     }
   });

@@ -5,8 +5,8 @@
 
 #include <limits>
 
-#if defined(__SSE2__)
-#include <emmintrin.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
 #endif
 
 #include "normuon/backend.hpp"
@@ -84,18 +84,27 @@ void write_zeros(const matrix_view& out) {
   });
 }
 
-// x_k <- sqrt(x_k). std::sqrt may have to set errno, which keeps compilers from making vector code of it.
-inline void square_roots(float* x, index_t n) {
+// x_k <- sqrt(x_k) for the first numbers, as many as there are vectors of; returns how many. std::sqrt may have to set
+// errno, which keeps compilers from making vector code of it.
+#if defined(__x86_64__)
+[[gnu::target("avx")]] inline index_t square_roots_in_vectors(float* x, index_t n) {
   index_t k = 0;
-#if defined(__SSE2__)
-  for (; k + 4 <= n; k += 4) _mm_storeu_ps(x + k, _mm_sqrt_ps(_mm_loadu_ps(x + k)));
-#endif
-  for (; k < n; ++k) x[k] = std::sqrt(x[k]);
+  for (; k + 8 <= n; k += 8) _mm256_storeu_ps(x + k, _mm256_sqrt_ps(_mm256_loadu_ps(x + k)));
+  return k;
 }
-inline void square_roots(double* x, index_t n) {
+[[gnu::target("avx")]] inline index_t square_roots_in_vectors(double* x, index_t n) {
   index_t k = 0;
-#if defined(__SSE2__)
-  for (; k + 2 <= n; k += 2) _mm_storeu_pd(x + k, _mm_sqrt_pd(_mm_loadu_pd(x + k)));
+  for (; k + 4 <= n; k += 4) _mm256_storeu_pd(x + k, _mm256_sqrt_pd(_mm256_loadu_pd(x + k)));
+  return k;
+}
+#endif
+
+// x_k <- sqrt(x_k)
+template <class Real>
+void square_roots(Real* x, index_t n) {
+  index_t k = 0;
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx")) k = square_roots_in_vectors(x, n);
 #endif
   for (; k < n; ++k) x[k] = std::sqrt(x[k]);
 }

@@ -33,16 +33,13 @@ inline double stored_in(compute_type compute, double x) {
   }
 }
 
-// The largest error of x I + alpha A B + beta C, entry by entry: each of its sums makes (depth + 4) rounding errors of
-// at most `sum` in what is added (Higham, "Accuracy and Stability of Numerical Algorithms", section 3.5), two of
-// `entry` where bits of them are dropped before they are multiplied, and what is stored is rounded, once with its
-// diagonal and once without.
-inline matrix product_bound(const precision& p, double x, double alpha, const matrix& a, const matrix& b, double beta,
+// The largest error of alpha A B + beta C, entry by entry: each of its sums makes (depth + 4) rounding errors of at
+// most `sum` in what is added (Higham, "Accuracy and Stability of Numerical Algorithms", section 3.5), two of `entry`
+// where bits of them are dropped before they are multiplied, and what is stored is rounded once.
+inline matrix product_bound(const precision& p, double alpha, const matrix& a, const matrix& b, double beta,
                             const matrix& c) {
   const matrix added = combined(std::abs(alpha), product(magnitude(a), magnitude(b)), std::abs(beta), magnitude(c));
-  matrix stored = combined(alpha, product(a, b), beta, c);
-  stored = mapped(stored, [](double y) { return 2 * std::abs(y); });
-  if (x != 0) stored = combined(1, stored, 2 * std::abs(x), identity(c.rows));
+  const matrix stored = mapped(combined(alpha, product(a, b), beta, c), [](double y) { return std::abs(y); });
   const matrix bound = combined((static_cast<double>(a.cols) + 4) * p.sum + 2.01 * p.entry, added, p.stored, stored);
   return mapped(bound, [&](double y) { return y + 2 * p.least; });
 }

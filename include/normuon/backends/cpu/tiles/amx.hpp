@@ -104,6 +104,13 @@ struct amx_tile {
       }
   }
 
+  [[gnu::target("avx512f,avx512vl,avx512bf16")]] static void pack_remainder(cell* right, index_t, const float* tile,
+                                                                            index_t) {
+    for (index_t i = 0; i < rows; i += 2)
+      for (index_t j = 0; j < columns; j += 16)
+        pack_remainders(right + i / 2 * width + j, tile + i * columns + j, tile + (i + 1) * columns + j);
+  }
+
   // As a right factor: eight rows of 16 columns at a time are eight cells of eight lines.
   [[gnu::target("avx512f,avx512vl,avx512bf16")]] static void pack_across(cell* across, const float* tile, index_t) {
     alignas(64) __m256i block[8];

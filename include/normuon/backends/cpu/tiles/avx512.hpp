@@ -34,6 +34,21 @@ namespace normuon {
   }
 }
 
+// to[j] <- what rounding to bfloat16 takes from numbers j of two rows.
+[[gnu::target("avx512f,avx512vl,avx512bf16")]] inline void pack_remainders(bfloat16_pair* to, const float* row0,
+                                                                           const float* row1) {
+  const __mmask16 all = 0xffff;  // g++ 12 warns of the forms without a mask
+  __m512i bits[2];
+#pragma GCC unroll 2
+  for (int k = 0; k < 2; ++k) {
+    const __m512 x = _mm512_loadu_ps(k == 0 ? row0 : row1);
+    const __m512i rounded = _mm512_maskz_cvtepu16_epi32(all, (__m256i)_mm512_cvtneps_pbh(x));
+    const __m512 taken = _mm512_maskz_sub_ps(all, x, _mm512_castsi512_ps(_mm512_maskz_slli_epi32(all, rounded, 16)));
+    bits[k] = _mm512_maskz_cvtepu16_epi32(all, (__m256i)_mm512_cvtneps_pbh(taken));
+  }
+  _mm512_storeu_si512(to, _mm512_or_si512(bits[0], _mm512_maskz_slli_epi32(all, bits[1], 16)));
+}
+
 struct avx512_tile : float_tile<16, 8, 3> {
   static constexpr const char* name = "avx512";
 
@@ -138,6 +153,13 @@ struct avx512_bf16_tile {
         const __m512i high = _mm512_maskz_slli_epi32(all, _mm512_maskz_cvtepu16_epi32(all, r1), 16);
         _mm512_storeu_si512(right + i / 2 * width, _mm512_or_si512(low, high));
       }
+  }
+
+  [[gnu::target("avx512f,avx512vl,avx512bf16")]] static void pack_remainder(cell* right, index_t stride,
+                                                                            const float* tile, index_t count) {
+    for (index_t h = 0; h < count; ++h, right += stride, tile += width)
+      for (index_t i = 0; i < rows; i += 2)
+        pack_remainders(right + i / 2 * width, tile + i * columns, tile + (i + 1) * columns);
   }
 
   // 16 columns are eight cells a row.

@@ -25,6 +25,7 @@ namespace normuon {
 // combine(tile, alpha, beta, right, stride, panels): tile <- alpha tile + beta C, where C lies in right form.
 // pack_right(right, stride, tile, panels), pack_across(across, tile, panels), pack_left(left, tile): the tile's
 // numbers, rounded, as cells of that form.
+// pack_remainder(right, stride, tile, panels): the same in right form of what rounding to bfloat16 takes from them.
 // number(cell, k), with_number(cell, k, x): reads and replaces the number of a cell whose place along k is k.
 template <class K>
 concept tile_kernel =
@@ -34,6 +35,7 @@ concept tile_kernel =
       K::combine(tile, float{}, float{}, cells, n, n);
       K::pack_right(to, n, from, n);
       K::pack_across(to, from, n);
+      K::pack_remainder(to, n, from, n);
       { K::number(typename K::cell{}, n) } -> std::same_as<float>;
       { K::with_number(typename K::cell{}, n, float{}) } -> std::same_as<typename K::cell>;
     } && (!K::has_left_form || requires(const float* from, typename K::cell* to) { K::pack_left(to, from); });
@@ -63,6 +65,15 @@ struct float_tile {
   static void pack_right(cell* right, index_t stride, const float* tile, index_t count) {
     for (index_t h = 0; h < count; ++h, right += stride, tile += width)
       for (index_t i = 0; i < rows; ++i) std::memcpy(right + i * width, tile + i * columns, width * sizeof(float));
+  }
+
+  static void pack_remainder(cell* right, index_t stride, const float* tile, index_t count) {
+    for (index_t h = 0; h < count; ++h, right += stride, tile += width)
+      for (index_t i = 0; i < rows; ++i)
+        for (index_t j = 0; j < width; ++j) {
+          const float x = tile[i * columns + j];
+          right[i * width + j] = static_cast<float>(bfloat16(x - static_cast<float>(bfloat16(x))));
+        }
   }
 
   static void pack_across(cell* across, const float* tile, index_t count) {
