@@ -47,8 +47,8 @@ inline constexpr double gram_aspect = 1.25;
 // Whether remainders would not let the Gram form do with few restarts, by the rows of A = X X^T. Rounding takes some
 // 2^-10 of every number of A, and directions that are small beside that noise are lost. Where roundings are
 // independent, it goes with the longest row: X then has few live rows, or few directions hold nearly all of it. Where
-// rows are alike, roundings are too, and it goes with all rows together. Of 100,000 matrices made to fail, singular
-// values of a few left their band, from a longest row of 0.16 and from 0.5 together on.
+// rows are alike, roundings are too, and it goes with all rows together. Of some 380,000 matrices made to fail,
+// singular values of a few left their band; those with the shortest rows had 0.11 and 0.44, and 0.06 and 0.51.
 constexpr bool is_concentrated(const row_norms& A) { return A.longest > 0.1 || A.together > 0.4; }
 
 // The same on a backend, where that says otherwise.

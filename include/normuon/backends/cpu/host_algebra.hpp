@@ -2,9 +2,12 @@
 #ifndef NORMUON_BACKENDS_CPU_HOST_ALGEBRA_HPP
 #define NORMUON_BACKENDS_CPU_HOST_ALGEBRA_HPP
 
+#include <algorithm>
+#include <cmath>
 #include <concepts>
 #include <string_view>
 
+#include "normuon/backend.hpp"
 #include "normuon/backends/cpu/bands.hpp"
 #include "normuon/backends/cpu/options.hpp"
 #include "normuon/operation_types.hpp"
@@ -54,6 +57,26 @@ concept keeps_remainders =
       { a.squares_of_rows(A, index_t{}, band{}) } -> std::same_as<row_squares>;
       { a.trace(A, index_t{}) } -> std::same_as<double>;
     };
+
+// The largest row_norms of a run.
+template <keeps_remainders Algebra, class Lanes>
+row_norms row_norms_of(const Algebra& algebra, Lanes& lanes, const typename Algebra::operand& A) {
+  row_norms most;
+  for (index_t i = 0; i < A.shape().count; ++i) {
+    double longest = 0, together = 0;
+    const auto bands = values_of_bands<row_squares>(lanes, A.shape().rows,
+                                                    [&](const band& b) { return algebra.squares_of_rows(A, i, b); });
+    for (const row_squares& of : bands) {
+      longest = std::max(longest, of.longest);
+      together += of.together;
+    }
+    const double trace = algebra.trace(A, i);
+    if (!(trace > 0)) continue;
+    most.longest = std::max(most.longest, std::sqrt(longest) / trace);
+    most.together = std::max(most.together, std::sqrt(together) / trace);
+  }
+  return most;
+}
 
 }  // namespace normuon
 

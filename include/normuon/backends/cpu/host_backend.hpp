@@ -148,21 +148,7 @@ class basic_host_backend {
   row_norms measure_rows(const operand& A)
     requires keeps_remainders<Algebra>
   {
-    row_norms most;
-    for (index_t i = 0; i < A.shape().count; ++i) {
-      double longest = 0, together = 0;
-      const auto bands = values_of_bands<row_squares>(lanes_, A.shape().rows,
-                                                      [&](const band& b) { return algebra_.squares_of_rows(A, i, b); });
-      for (const row_squares& of : bands) {
-        longest = std::max(longest, of.longest);
-        together += of.together;
-      }
-      const double trace = algebra_.trace(A, i);
-      if (!(trace > 0)) continue;
-      most.longest = std::max(most.longest, std::sqrt(longest) / trace);
-      most.together = std::max(most.together, std::sqrt(together) / trace);
-    }
-    return most;
+    return row_norms_of(algebra_, lanes_, A);
   }
 
   void mean_squares(vectors<Real> r, const operand& X, side neurons) {
