@@ -54,8 +54,7 @@ class mpi_connection {
       (void)copy.release();  // MPI writes there when the others come
       break_down("waited " + std::to_string(deadline.count()) + " ms in MPI_Comm_idup for other ranks");
     }
-    comm = *copy;
-    check(MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+    comm = *copy;  // and returns errors, as it inherits the parent's handler (MPI 4.0, section 9.3)
   }
   mpi_connection(const mpi_connection&) = delete;
   mpi_connection& operator=(const mpi_connection&) = delete;
