@@ -178,10 +178,8 @@ class optimizer : public registry<Backend> {
     stepped_ = false;
     require_ready();
     prepare();
-    const bool propagate = options_.non_finite == non_finite_policy::propagate,
-               raise = options_.non_finite == non_finite_policy::raise;
-    const step_settings settings{form, propagate, diagnostics_,
-                                 options_.missing_gradient == missing_gradient_policy::zero};
+    const step_settings settings = settings_of<Backend>(options_, form, diagnostics_, ranks_);
+    const bool raise = options_.non_finite == non_finite_policy::raise;
     stepper<Backend> here(plan_, groups_, settings);
     auto& parts = parts_.of(form);
     sharded_stepper<Backend, Engine> travelling(plan_, sharded_, engine_, parts, groups_, settings, steps_);
@@ -191,7 +189,7 @@ class optimizer : public registry<Backend> {
     std::exception_ptr refusal;  // why this rank can't make the step, which it takes part in all the same
     const std::span<std::uint8_t> progress(progress_);
     const auto check = [&](Backend& b) {
-      if (!propagate) here.check(b), travelling.check(b);
+      if (!settings.propagate) here.check(b), travelling.check(b);
       verdicts_.note(b, plan_);
     };
     const auto decide_alike = [&] {
@@ -200,7 +198,7 @@ class optimizer : public registry<Backend> {
       if (!refusal) parts.compute(backend_, [&](Backend& b) { verdicts_.agree(b, plan_); });
     };
     const auto move_here = [&](Backend& b, hook between) {
-      b.count(plan_.parameter_counter, plan_.parameter_ok);
+      here.count(b);
       here.move(b, progress.first(plan_.runs.size()), between);
     };
     const auto move_all = [&] { travelling.move(backend_, progress.subspan(plan_.runs.size()), move_here); };

@@ -43,6 +43,7 @@ class failing_backend {
         own_(std::make_unique<eigen_backend>(cpu_options{threads})),
         backend_(own_.get()) {}
 
+  static constexpr bool is_host_memory = true;
   static constexpr bool takes(element_type t) { return eigen_backend::takes(t); }
   static constexpr bool computes(compute_type t) { return eigen_backend::computes(t); }
   static constexpr compute_type default_compute() { return eigen_backend::default_compute(); }

@@ -48,7 +48,8 @@ class plan {
   // One entry per parameter.
   std::vector<index_t> first, count;  // its matrices in the tables below
   std::vector<slot> parameter_ok, parameter_counter;
-  std::vector<outcome> staged_outcome;  // of the step that was staged last: moved, frozen or absent
+  std::vector<std::uint8_t> is_of_one_run;  // all of its matrices are; 0 where there are none
+  std::vector<outcome> staged_outcome;      // of the step that was staged last: moved, frozen or absent
 
   // One entry per matrix of which this rank has all to do; of an elementwise rule, per part of one. Behind those follow
   // the matrices that it owns while others hold them too, whose W and G have sizes only. U and D are of the workspace
@@ -249,6 +250,10 @@ class plan {
         runs.push_back(run_of(groups, i, std::min(length, static_cast<index_t>(end - i))));
     }
     std::stable_sort(runs.begin(), runs.end(), [](const run& a, const run& c) { return a.cost > c.cost; });
+    is_of_one_run.assign(first.size(), 0);
+    for (const run& a : runs)
+      for (const std::size_t i : entries_of(parameter_of, a))
+        is_of_one_run[i] = first[i] >= a.first && first[i] + count[i] <= a.first + a.count ? 1 : 0;
   }
 
   run run_of(const std::vector<group>& groups, std::size_t i, index_t length) const {

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <array>
 #include <numeric>
+#include <span>
+#include <vector>
 
 #include "normuon/math/cost.hpp"
 #include "normuon/optimizer/parameter.hpp"
@@ -23,6 +25,16 @@ struct run {
   int workspace = -1;                       // the one that is its own; -1: that of the worker which takes it
   bool stores_U = false, stores_D = false;  // in the workspace
 };
+
+// The entries of a table that are those of a run's matrices.
+template <class T>
+std::span<const T> entries_of(const std::vector<T>& table, const run& a) {
+  return std::span<const T>(table).subspan(static_cast<std::size_t>(a.first), static_cast<std::size_t>(a.count));
+}
+template <class T>
+vectors<T> entries_of(const std::vector<T*>& table, const run& a, index_t length) {
+  return {entries_of(table, a), length};
+}
 
 // Memory that serves one run of matrices at a time.
 template <tensor_backend B>

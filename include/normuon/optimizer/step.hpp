@@ -1,10 +1,12 @@
-// The stages of a step over a plan: stage what changed on the host, check every gradient, then advance, direct and
-// apply, run by run. Nothing after the check can be refused; only a failing device or peer can stop it.
+// The stages of a step over a plan: stage what changed on the host, check gradients, all of them first or each before
+// its run, then advance, direct and apply, run by run. Nothing after the check can be refused; only a failing device or
+// peer can stop it.
 #ifndef NORMUON_OPTIMIZER_STEP_HPP
 #define NORMUON_OPTIMIZER_STEP_HPP
 
 #include <cstring>
 
+#include "normuon/optimizer/options.hpp"
 #include "normuon/optimizer/plan.hpp"
 #include "normuon/shards/digest.hpp"
 
@@ -16,7 +18,20 @@ struct step_settings {
   bool propagate = false;  // non-finite numbers are let through
   bool diagnostics = false;
   bool zero_missing = false;  // a missing gradient is a gradient of zeros
+  // What is held back need not be known before anything moves. A gradient is then checked right before its run, which
+  // finds in a cache what fits there.
+  bool checks_in_runs = false;
 };
+
+// What an optimizer's options make of its next step.
+template <tensor_backend B>
+step_settings settings_of(const optimizer_options& o, write_form write, bool diagnostics, int ranks) {
+  return {.write = write,
+          .propagate = o.non_finite == non_finite_policy::propagate,
+          .diagnostics = diagnostics,
+          .zero_missing = o.missing_gradient == missing_gradient_policy::zero,
+          .checks_in_runs = has_host_memory<B> && ranks == 1 && o.non_finite == non_finite_policy::skip};
+}
 
 // The gradient of one matrix; where none is bound, `zero` as its every element, or a view without memory that has the
 // weight's sizes.
@@ -52,15 +67,6 @@ inline low_bits low_bits_of(weight_rounding rounding, views written, views maste
       !any(written, [](const matrix_view& v) { return size_of(v.type) == 2; }))
     return {};
   return {.streams = streams, .steps = steps};
-}
-
-template <class T>
-std::span<const T> entries_of(const std::vector<T>& table, const run& a) {
-  return std::span<const T>(table).subspan(static_cast<std::size_t>(a.first), static_cast<std::size_t>(a.count));
-}
-template <class T>
-vectors<T> entries_of(const std::vector<T*>& table, const run& a, index_t length) {
-  return {entries_of(table, a), length};
 }
 
 // What the owner of a run keeps, and uses while it makes the update.
@@ -112,8 +118,9 @@ class stepper {
     }
   }
 
-  // Clears the flag of every parameter whose scaled gradient isn't finite: one read of all gradients. Parameter by
-  // parameter for workers, who skip what the host knows not to move; a recorded check is of as many as there are.
+  // Clears the flag of every parameter whose scaled gradient isn't finite, but for those that are left to their run:
+  // one read of their gradients. Parameter by parameter for workers, who skip what the host knows not to move; a
+  // recorded check is of as many as there are.
   void check(B& b) {
     if constexpr (has_capture<B>) {
       for (const run& a : p_.runs) b.all_finite(of(p_.ok, a), of(p_.G, a), p_.numbers(a.group).gradient_scale);
@@ -121,11 +128,15 @@ class stepper {
     }
     for_each(b, static_cast<index_t>(p_.first.size()), [this](B& worker, int, index_t parameter) {
       const auto i = static_cast<std::size_t>(parameter);
-      const auto first = static_cast<std::size_t>(p_.first[i]), count = static_cast<std::size_t>(p_.count[i]);
-      if (count == 0 || first >= p_.local || p_.staged_ok(i) == 0) return;
-      worker.all_finite(flags(p_.ok).subspan(first, count), views(p_.G).subspan(first, count),
-                        p_.numbers(p_.group_of[first]).gradient_scale);
+      if (!is_checked_in_run(i)) check(worker, i);
     });
+  }
+
+  // Counts the step of the same parameters, where their flag is set.
+  void count(B& b) {
+    if (!settings_.checks_in_runs) return b.count(p_.parameter_counter, p_.parameter_ok);
+    for (std::size_t i = 0; i < p_.first.size(); ++i)
+      if (!is_checked_in_run(i)) count(b, i);
   }
 
   // Of all that may be set anew for each step, as it was staged.
@@ -142,6 +153,7 @@ class stepper {
       between();
       const bool moves = may_move(a);
       if (!moves && settings_.write == write_form::weight) return;
+      check_and_count(worker, a);
       progress[i] = 1;
       if (a.shape < 0) move_elements(worker, a);
       else if (!moves) write_no_change(worker, a);
@@ -158,6 +170,26 @@ class stepper {
   template <class T>
   static std::span<const T> of(const std::vector<T>& table, const run& a) {
     return entries_of(table, a);
+  }
+
+  bool is_checked_in_run(std::size_t parameter) const {
+    return settings_.checks_in_runs && p_.is_of_one_run[parameter] != 0;
+  }
+  void check(B& b, std::size_t i) {
+    const auto first = static_cast<std::size_t>(p_.first[i]), count = static_cast<std::size_t>(p_.count[i]);
+    if (count == 0 || first >= p_.local || p_.staged_ok(i) == 0) return;
+    b.all_finite(flags(p_.ok).subspan(first, count), views(p_.G).subspan(first, count),
+                 p_.numbers(p_.group_of[first]).gradient_scale);
+  }
+  void count(B& b, std::size_t i) { b.count({&p_.parameter_counter[i], 1}, {&p_.parameter_ok[i], 1}); }
+
+  // Of the parameters that were left to the run.
+  void check_and_count(B& b, const run& a) {
+    for (index_t k = a.first; k < a.first + a.count;) {
+      const std::size_t i = p_.parameter_of[static_cast<std::size_t>(k)];
+      if (is_checked_in_run(i)) check(b, i), count(b, i);
+      k = p_.first[i] + p_.count[i];
+    }
   }
 
   workspace<B>& workspace_of(const run& a, int worker, hook between) {

@@ -122,7 +122,7 @@ void load_rows(const dense_operand& X, index_t i, const matrix_view& U, const ba
 }
 
 // Calls f(row, first, n, d) for all chunks of a band of D = diag(factor) X_i, or X_i diag(factor), as rows of the
-// user's matrix; d holds n reals, each rounded once.
+// user's matrix; d holds n reals, each rounded once, at most chunk_length.
 template <class Real, class T, class F>
 void for_each_scaled_chunk(const dense_operand& X, index_t i, bool tall, side neurons, const Real* factor,
                            const band& rows, F&& f) {

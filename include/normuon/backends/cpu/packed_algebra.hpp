@@ -98,21 +98,21 @@ class packed_algebra {
 
   template <class Real>
   void mean_squares(Real* r, const operand& X, index_t i, side neurons, const band& lines) const {
-    const bool across = neurons == side::cols;
-    const auto length = static_cast<double>(across ? X.shape().rows : X.shape().cols);
-    for_each_square_sum(X, i, across, lines,
+    const bool of_columns = neurons == side::cols;
+    const auto length = static_cast<double>(of_columns ? X.shape().rows : X.shape().cols);
+    for_each_square_sum(X, i, of_columns, lines,
                         [&](index_t line, double squares) { r[line] = static_cast<Real>(squares / length); });
   }
 
   // Calls f(row, first, n, d) for all chunks of a band of D = diag(factor) X_i, or X_i diag(factor), as rows of the
-  // user's matrix; d holds n reals, each rounded once.
+  // user's matrix; d holds n reals, each rounded once, at most chunk_length.
   template <class Real, class F>
   void for_each_scaled_chunk(const operand& X, index_t i, bool tall, side neurons, const Real* factor, const band& rows,
                              F&& f) const {
     const bool factor_by_row = (neurons == side::rows) != tall;
-    Real d[columns_of_door];
+    Real d[columns_leaving];
     for_each_unpacked_block(X, i, tall, rows,
-                            [&](index_t i0, index_t height, index_t j0, index_t n, const door_block& block) {
+                            [&](index_t i0, index_t height, index_t j0, index_t n, const leaving_block& block) {
                               for (index_t k = 0; k < height; ++k) {
                                 if (factor_by_row)
                                   for (index_t j = 0; j < n; ++j)
@@ -140,19 +140,15 @@ class packed_algebra {
     });
   }
 
-  // Calls f(line, the sum of its squares) for a band of lines: of rows, or of columns where `across`.
+  // Calls f(line, the sum of its squares) for a band of lines, of rows or of columns.
   template <class F>
-  static void for_each_square_sum(const operand& X, index_t i, bool across, const band& lines, F&& f) {
-    const index_t length = across ? X.shape().rows : X.shape().cols;
-    ordered_sum sums[rows_of_door];
-    for_each_unpacked_block(X, i, across, lines,
-                            [&](index_t i0, index_t height, index_t j0, index_t n, const door_block& block) {
-                              for (index_t k = 0; k < height; ++k) {
-                                if (j0 == 0) sums[k] = {};
-                                sums[k].add_squares(block[k], n);
-                                if (j0 + n == length) f(i0 + k, sums[k].value());
-                              }
-                            });
+  static void for_each_square_sum(const operand& X, index_t i, bool of_columns, const band& lines, F&& f) {
+    double sums[rows_of_door];
+    for (index_t line = lines.first; line < lines.end; line += rows_of_door) {
+      const index_t n = std::min(rows_of_door, lines.end - line);
+      X.sum_squares(sums, i, of_columns, line, n);
+      for (index_t k = 0; k < n; ++k) f(line + k, sums[k]);
+    }
   }
 
   cpu_path path_;

@@ -13,9 +13,12 @@
 
 namespace normuon {
 
-// Rows of a matrix that enter or leave together, and columns of it: whole tiles of every kernel.
-inline constexpr index_t rows_of_door = bands::door, columns_of_door = 192;
-using door_block = float[rows_of_door][columns_of_door];
+// Rows of a matrix that enter or leave together, and columns of it: whole panels of every kernel. What enters is
+// scattered over panels, for which a first-level cache needs room; what leaves is better read and written in long
+// lines.
+inline constexpr index_t rows_of_door = bands::door, columns_entering = 96, columns_leaving = chunk_length;
+using entering_block = float[rows_of_door][columns_entering];
+using leaving_block = float[rows_of_door][columns_leaving];
 
 class packed_operand {
  public:
@@ -78,23 +81,27 @@ class packed_operand {
   // Rows i0 on and columns j0 on of matrix i, or of its transpose, from and to a block of height x n numbers. Sides of
   // what is packed are whole panels. Out of line, so that what loops over blocks is compiled once and not for each
   // kernel.
-  [[gnu::noinline]] void pack(const door_block& block, index_t i, bool transposed, index_t i0, index_t height,
+  [[gnu::noinline]] void pack(const entering_block& block, index_t i, bool transposed, index_t i0, index_t height,
                               index_t j0, index_t n) {
     with_kernel_of([&]<class K> {
+      static_assert(rows_of_door % K::width == 0 && columns_entering % K::width == 0);
       const packed_matrix<K> M = matrix<K>(i), V = transposed ? M.transposed() : M;
       alignas(64) float tile[K::rows * K::columns];
       for (index_t k = 0; k < height; k += K::rows)
         for (index_t j = 0; j < n; j += K::columns) {
-          const index_t columns = std::min(K::columns, n - j);
-          for (index_t r = 0; r < K::rows; ++r) std::copy_n(block[k + r] + j, columns, tile + r * K::columns);
-          V.store(tile, i0 + k, j0 + j, columns / K::width);
+          const index_t panels = std::min(K::panels, (n - j) / K::width);
+          for (index_t r = 0; r < K::rows; ++r)
+            for (index_t c = 0; c < panels * K::width; c += K::width)  // of a size that is known: a few instructions
+              std::copy_n(block[k + r] + j + c, K::width, tile + r * K::columns + c);
+          V.store(tile, i0 + k, j0 + j, panels);
         }
     });
   }
-  [[gnu::noinline]] void unpack(door_block& block, index_t i, bool transposed, index_t i0, index_t height, index_t j0,
-                                index_t n) const {
+  [[gnu::noinline]] void unpack(leaving_block& block, index_t i, bool transposed, index_t i0, index_t height,
+                                index_t j0, index_t n) const {
     vectorized([&] {
       with_kernel_of([&]<class K> {
+        static_assert(rows_of_door % K::width == 0 && columns_leaving % K::width == 0);
         const packed_matrix<K> M = matrix<K>(i), V = transposed ? M.transposed() : M;
         for (index_t j = 0; j < n; j += K::width)
           for (index_t k = 0; k < height; k += K::depth) {
@@ -102,6 +109,31 @@ class packed_operand {
             for (index_t d = 0; d < K::depth; ++d)
               for (index_t c = 0; c < K::width; ++c) block[k + d][j + c] = K::number(cells[c], d);
           }
+      });
+    });
+  }
+
+  // sums <- the sums of the squares of n lines of matrix i, of rows or of columns, in order. `first` begins a panel.
+  // Cells become floats before they are added, a few at a time, so that compilers make vector code of both.
+  [[gnu::noinline]] void sum_squares(double* sums, index_t i, bool of_columns, index_t first, index_t n) const {
+    vectorized([&] {
+      with_kernel_of([&]<class K> {
+        constexpr index_t at_once = 8;
+        static_assert(K::width / K::depth % at_once == 0, "sides are whole panels, so panels are so many cells");
+        const packed_matrix<K> M = matrix<K>(i), V = of_columns ? M : M.transposed();
+        for (index_t j = 0; j < n; j += K::width) {
+          const auto* cells = V.right_at(0, first + j);
+          double of_panel[K::width] = {};
+          for (index_t q = 0; q < V.cells_down(); q += at_once, cells += at_once * K::width) {
+            float x[at_once * K::depth][K::width];
+            for (index_t k = 0; k < at_once; ++k)
+              for (index_t d = 0; d < K::depth; ++d)
+                for (index_t c = 0; c < K::width; ++c) x[k * K::depth + d][c] = K::number(cells[k * K::width + c], d);
+            for (index_t c = 0; c < K::width; ++c)
+              for (const auto& row : x) of_panel[c] = ordered_sum::add_square(of_panel[c], row[c]);
+          }
+          std::copy_n(of_panel, std::min(K::width, n - j), sums + j);
+        }
       });
     });
   }
@@ -141,18 +173,17 @@ void load_rows(packed_operand& X, index_t i, const matrix_view& U, const band& r
   const index_t cols = round_up(U.cols, X.panel());
   const line_order order = line_order::of_rows(U);
   chunk<Real> buffer;
-  alignas(64) door_block block;
+  alignas(64) entering_block block;
   for (index_t i0 = rows_of_u.first; i0 < rows; i0 += rows_of_door) {
     const index_t height = std::min(rows_of_door, rows - i0);
-    for (index_t j0 = 0; j0 < cols; j0 += columns_of_door) {
-      const index_t all = std::min(columns_of_door, cols - j0), n = std::clamp<index_t>(U.cols - j0, 0, all);
+    for (index_t j0 = 0; j0 < cols; j0 += columns_entering) {
+      const index_t all = std::min(columns_entering, cols - j0), n = std::clamp<index_t>(U.cols - j0, 0, all);
       for (index_t k = 0; k < height; ++k) {
         const index_t live = i0 + k < U.rows ? n : 0;
         if (live > 0) {
           const Real* u = read<Real>({U, order, i0 + k, j0, n}, buffer);
-          if (narrow)  // a float between must not spoil the rounding to 16 bits
-            for (index_t j = 0; j < n; ++j)
-              block[k][j] = static_cast<float>(bfloat16(round_to_odd(static_cast<double>(u[j]) * unit * factor)));
+          if (narrow)  // a float between must not spoil the rounding to 16 bits that packing does
+            for (index_t j = 0; j < n; ++j) block[k][j] = round_to_odd(static_cast<double>(u[j]) * unit * factor);
           else
             for (index_t j = 0; j < n; ++j) block[k][j] = static_cast<float>(static_cast<double>(u[j]) * unit * factor);
         }
@@ -168,11 +199,11 @@ void load_rows(packed_operand& X, index_t i, const matrix_view& U, const band& r
 template <class F>
 void for_each_unpacked_block(const packed_operand& X, index_t i, bool transposed, const band& rows, F&& f) {
   const index_t cols = transposed ? X.shape().rows : X.shape().cols;
-  alignas(64) door_block block;
+  alignas(64) leaving_block block;
   for (index_t i0 = rows.first; i0 < rows.end; i0 += rows_of_door) {
     const index_t height = std::min(rows_of_door, rows.end - i0);
-    for (index_t j0 = 0; j0 < cols; j0 += columns_of_door) {
-      const index_t n = std::min(columns_of_door, cols - j0);
+    for (index_t j0 = 0; j0 < cols; j0 += columns_leaving) {
+      const index_t n = std::min(columns_leaving, cols - j0);
       X.unpack(block, i, transposed, i0, height, j0, n);
       f(i0, height, j0, n, block);
     }

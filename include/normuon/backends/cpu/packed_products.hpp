@@ -125,12 +125,13 @@ void packed_symmetric_product(Lanes& lanes, const packed_matrix<K>& Y, const typ
     };
     index_t i = first;
     if (i == j && i < last) {
+      // Of each tile as many panels as reach the diagonal. That on it is mirrored here, others when they are stored.
+      const auto reaching = [&](index_t row) { return (row - j + K::rows + K::width - 1) / K::width; };
       const index_t side = panels * K::width;
-      for (; i < j + side; i += K::rows)  // as many panels as reach the diagonal
-        compute(block + (i - j) * K::columns, i, (i - j + K::rows + K::width - 1) / K::width);
+      for (; i < j + side; i += K::rows) compute(block + (i - j) * K::columns, i, reaching(i));
       for (index_t c = 1; c < side; ++c)
-        for (index_t r = 0; r < c; ++r) block[r * K::columns + c] = block[c * K::columns + r];
-      for (index_t k = 0; k < side; k += K::rows) Y.store(block + k * K::columns, j + k, j, panels);
+        for (index_t r = c / K::width * K::width; r < c; ++r) block[r * K::columns + c] = block[c * K::columns + r];
+      for (i = j; i < j + side; i += K::rows) Y.store(block + (i - j) * K::columns, i, j, reaching(i));
     }
     for (; i < last; i += K::rows) {
       compute(block, i, panels);
