@@ -131,6 +131,16 @@ TEST_CASE("a deadline names who is waited for, and what is said later names it a
   wait_for_all();
 }
 
+TEST_CASE("an engine that is aborted refuses what follows, and says that it was aborted") {
+  mpi_engine engine(MPI_COMM_WORLD);
+  const std::string rank = "rank " + std::to_string(engine.rank());
+  std::vector<std::byte> bytes(static_cast<std::size_t>(engine.size()));
+  CHECK(engine.abort());  // nothing was under way
+  CHECK(message_of([&] { engine.all_gather_small(bytes.data(), 1); }) ==
+        rank + ": the engine has failed: it was aborted");
+  wait_for_all();
+}
+
 TEST_CASE("an engine that is aborted says first why it had failed before") {
   mpi_engine engine(MPI_COMM_WORLD);
   engine.set_deadline(std::chrono::milliseconds(200));
