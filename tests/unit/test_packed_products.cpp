@@ -7,81 +7,13 @@
 #include "normuon/backends/cpu/packed_operand.hpp"
 #include "support/emulated_amx.hpp"
 #include "support/matrix.hpp"
+#include "support/packed.hpp"
 #include "support/tolerance.hpp"
 
 using namespace normuon;
 using namespace normuon::test;
 
 namespace {
-
-// V <- A, tile by tile, with zeros around it.
-template <class K>
-void store(const packed_matrix<K>& V, const matrix& A) {
-  alignas(64) float tile[K::rows * K::columns];
-  for (index_t i = 0; i < V.rows; i += K::rows)
-    for (index_t j = 0; j < V.cols; j += K::columns) {
-      for (index_t r = 0; r < K::rows; ++r)
-        for (index_t c = 0; c < K::columns; ++c) {
-          const bool inside = i + r < A.rows && j + c < A.cols;
-          tile[r * K::columns + c] = inside ? static_cast<float>(A(i + r, j + c)) : 0.0f;
-        }
-      V.store(tile, i, j, std::min(K::panels, (V.cols - j) / K::width));
-    }
-}
-
-// A matrix in all forms, made of numbers in double.
-template <class K>
-struct packed {
-  packed(index_t rows, index_t cols) : shape{rows, cols} {
-    const index_t m = round_up(rows, K::width), n = round_up(cols, K::width);
-    const index_t form = m * n / K::depth;
-    cells.resize(static_cast<std::size_t>((K::has_left_form ? 3 : 2) * form));
-    all = {cells.data(), cells.data() + form, cells.data() + (K::has_left_form ? 2 : 1) * form, m, n};
-  }
-  explicit packed(const matrix& A) : packed(A.rows, A.cols) { store(all, A); }
-
-  static double number(const typename K::cell* c, index_t k) { return static_cast<double>(K::number(*c, k)); }
-  matrix right() const {
-    return filled(shape.rows, shape.cols, [&](index_t i, index_t j) { return number(all.right_at(i, j), i); });
-  }
-  matrix across() const {
-    return filled(shape.rows, shape.cols, [&](index_t i, index_t j) { return number(all.across_at(i, j), j); });
-  }
-  // Square, and written as symmetric matrices are.
-  static packed symmetric(index_t n) {
-    packed S(n, n);
-    S.all.across = S.all.right;
-    if (!K::has_left_form) S.all.left = S.all.right;
-    return S;
-  }
-  // The same, rounded to bfloat16, with what that takes kept in the form across.
-  static packed with_remainder(index_t n) {
-    packed S = symmetric(n);
-    S.all.remainder = S.cells.data() + S.all.cells_down() * S.all.cols;
-    S.all.rounds = K::depth == 1;
-    return S;
-  }
-  // Both together.
-  matrix exact() const {
-    return filled(shape.rows, shape.cols, [&](index_t i, index_t j) {
-      const index_t r = std::max(i, j), c = std::min(i, j);
-      return number(all.right_at(r, c), r) + number(all.remainder_at(r, c), r);
-    });
-  }
-  // The sum of the magnitudes of all numbers, padding included.
-  double sum() const {
-    double s = 0;
-    for (index_t i = 0; i < all.rows; ++i)
-      for (index_t j = 0; j < all.cols; ++j) s += std::abs(number(all.right_at(i, j), i));
-    return s;
-  }
-
-  struct {
-    index_t rows, cols;
-  } shape;
-  std::vector<typename K::cell> cells;
-  packed_matrix<K> all;
-};
 
 double sum_of(const matrix& A) {
   return std::accumulate(A.values.begin(), A.values.end(), 0.0, [](double s, double x) { return s + std::abs(x); });
@@ -112,16 +44,18 @@ matrix magnitudes(const matrix& A) {
   return filled(A.rows, A.cols, [&](index_t i, index_t j) { return std::abs(A(i, j)); });
 }
 
-// Sizes around a tile, a block and a task of every kernel.
+// Sizes around a tile and a block of every kernel.
 constexpr index_t sizes[] = {1, 3, 8, 15, 17, 24, 33, 48, 49, 97, 200};
 
 template <class K>
 bool runs() {
 #if defined(__x86_64__)
   if constexpr (std::is_same_v<K, avx2_tile>) return runs_here(cpu_path::avx2);
-  if constexpr (std::is_same_v<K, avx512_tile>) return runs_here(cpu_path::avx512);
-  if constexpr (std::is_same_v<K, avx512_bf16_tile> || std::is_same_v<K, emulated_amx_tile>)
-    return runs_here(cpu_path::avx512_bf16);
+  if constexpr (std::is_base_of_v<avx512_tile, K>) return runs_here(cpu_path::avx512);
+  if constexpr (std::is_same_v<K, avx512_bf16_tile>) return runs_here(cpu_path::avx512_bf16);
+  if constexpr (std::is_same_v<K, emulated_amx_tile>)  // the rest of its kernel is not emulated
+    return runs_here(cpu_path::avx512_bf16) && __builtin_cpu_supports("avx512bw");
+  if constexpr (std::is_same_v<K, amx_tile<amx_instructions>>) return runs_here(cpu_path::amx);
 #endif
   return true;
 }
@@ -131,9 +65,13 @@ bool runs() {
 #if defined(__x86_64__)
 TYPE_TO_STRING(avx2_tile);
 TYPE_TO_STRING(avx512_tile);
+TYPE_TO_STRING(avx512_tile_of_parts);
 TYPE_TO_STRING(avx512_bf16_tile);
 TYPE_TO_STRING(emulated_amx_tile);
-#define KERNELS portable_tile, avx2_tile, avx512_tile, avx512_bf16_tile, emulated_amx_tile
+TYPE_TO_STRING(amx_tile<amx_instructions>);
+#define KERNELS                                                                                     \
+  portable_tile, avx2_tile, avx512_tile, avx512_tile_of_parts, avx512_bf16_tile, emulated_amx_tile, \
+      amx_tile<amx_instructions>
 #else
 #define KERNELS portable_tile
 #endif
@@ -145,7 +83,8 @@ TEST_CASE_TEMPLATE("what is stored is found in both forms, with zeros around it"
     for (const index_t n : {index_t(1), index_t(50), index_t(250)}) {
       const matrix A = random.gaussian(m, n);
       const packed<K> P(A);
-      CHECK(P.right() == P.across());
+      CHECK(P.right() == P.numbers());
+      CHECK(P.across() == P.numbers());
       check_near<K>(P.right(), A, magnitudes(A), 0);
       CHECK(P.sum() == sum_of(P.right()));
     }
@@ -163,8 +102,7 @@ TEST_CASE_TEMPLATE("a packed product is that of plain loops, finished and rounde
       CAPTURE(k);
       const packed<K> A(random.gaussian(m, k)), B(random.gaussian(k, n)), C(random.gaussian(m, n));
       packed<K> Y(m, n);
-      packed_product<K>(alone, Y.all, A.all.left, B.all.right, A.all.cells_across(),
-                        {.alpha = 2, .beta = -3, .C = &C.all});
+      packed_product<K>(alone, Y.all, A.all, B.all, {.alpha = 2, .beta = -3, .C = &C.all});
       CHECK(Y.right() == Y.across());
       check_near<K>(Y.right(), combined(2, product(A.right(), B.right()), -3, C.right()),
                     combined(2, product(magnitudes(A.right()), magnitudes(B.right())), 3, magnitudes(C.right())), k);
@@ -182,7 +120,7 @@ TEST_CASE_TEMPLATE("a packed symmetric product is mirrored exactly", K, KERNELS)
       CAPTURE(k);
       const packed<K> X(random.gaussian(m, k));
       packed<K> Y = packed<K>::symmetric(m);
-      packed_symmetric_product<K>(alone, Y.all, X.all.left, X.all.across, X.all.cells_across(), {});
+      packed_symmetric_product<K>(alone, Y.all, X.all, X.all.transposed(), {});
       CHECK(Y.right() == transposed(Y.right()));
       const matrix x = magnitudes(X.right());
       check_near<K>(Y.right(), product(X.right(), transposed(X.right())), product(x, transposed(x)), k);
@@ -201,14 +139,14 @@ TEST_CASE_TEMPLATE("what rounding to bfloat16 takes from a symmetric result is k
     const matrix x = X.right(), square = product(x, transposed(x));
     const matrix magnitude = product(magnitudes(x), transposed(magnitudes(x)));
     packed<K> A = packed<K>::with_remainder(m), B = packed<K>::with_remainder(m);
-    packed_symmetric_product<K>(alone, A.all, X.all.left, X.all.across, X.all.cells_across(), {});
+    packed_symmetric_product<K>(alone, A.all, X.all, X.all.transposed(), {});
     const matrix a = A.right();
     CHECK(a == filled(m, m, [&](index_t i, index_t j) { return static_cast<double>(bfloat16(a(i, j))); }));
     CHECK(a == transposed(a));
     // Two numbers of eight bits hold sixteen; sums are of 20 products in fp32.
     const double held = 24 * tolerance<float>::u + tolerance<bfloat16>::u * tolerance<bfloat16>::u;
     check_within(held, A.exact(), square, magnitude);
-    packed_symmetric_product<K>(alone, B.all, X.all.left, X.all.across, X.all.cells_across(), {.beta = 3, .C = &A.all});
+    packed_symmetric_product<K>(alone, B.all, X.all, X.all.transposed(), {.beta = 3, .C = &A.all});
     check_within(held, B.exact(), combined(1, square, 3, A.exact()), scaled(4, magnitude));
   }
 }
@@ -219,7 +157,7 @@ TEST_CASE_TEMPLATE("every form of a packed result is fit for the next product", 
   lanes<thread_pool> alone;
   const auto times = [&](const packed<K>& A, const packed<K>& B) {
     packed<K> Y(A.shape.rows, B.shape.cols);
-    packed_product<K>(alone, Y.all, A.all.left, B.all.right, A.all.cells_across(), {});
+    packed_product<K>(alone, Y.all, A.all, B.all, {});
     return Y;
   };
   const packed<K> A(random.gaussian(70, 50)), B(random.gaussian(50, 40)), C(random.gaussian(40, 30));
@@ -227,28 +165,72 @@ TEST_CASE_TEMPLATE("every form of a packed result is fit for the next product", 
   check_near<K>(ABC.right(), product(AB.right(), C.right()), product(magnitudes(AB.right()), magnitudes(C.right())),
                 40);
   packed<K> S = packed<K>::symmetric(70);
-  packed_symmetric_product<K>(alone, S.all, A.all.left, A.all.across, A.all.cells_across(), {});
+  packed_symmetric_product<K>(alone, S.all, A.all, A.all.transposed(), {});
   const packed<K> SA = times(S, A);
   check_near<K>(SA.right(), product(S.right(), A.right()), product(magnitudes(S.right()), magnitudes(A.right())), 70);
 
   packed<K> T(50, 70);  // A^T by its transposed view, as a tall matrix enters
-  store(T.all.transposed(), A.right());
+  store<K>(T.all.transposed(), A.right());
   CHECK(T.right() == transposed(A.right()));
   CHECK(T.across() == T.right());
   const packed<K> TA = times(T, A);
   check_near<K>(TA.right(), product(T.right(), A.right()), product(magnitudes(T.right()), magnitudes(A.right())), 70);
 }
 
+// The same kernel, which sums a product in as many parts as there can be.
+template <class K>
+struct in_parts : K {
+  static constexpr index_t cells_at_once = 16;
+};
+
+TEST_CASE_TEMPLATE("a product that is summed in parts has the same bits", K, KERNELS) {
+  if (!runs<K>()) return;
+  random_source random(8);
+  lanes<thread_pool> alone;
+  const matrix a = random.gaussian(130, 70), b = random.gaussian(70, 60), c = random.gaussian(130, 60);
+  const auto made = [&]<class Kernel> {
+    const packed<Kernel> A(a), B(b), C(c);
+    packed<Kernel> Y(a.rows, b.cols), S = packed<Kernel>::with_remainder(a.rows);
+    packed_product<Kernel>(alone, Y.all, A.all, B.all, {.alpha = 2, .beta = -3, .C = &C.all});
+    packed_symmetric_product<Kernel>(alone, S.all, A.all, A.all.transposed(), {});
+    return std::pair(Y.numbers(), S.exact());
+  };
+  CHECK(made.template operator()<in_parts<K>>() == made.template operator()<K>());
+}
+
+TEST_CASE_TEMPLATE("a product of several tasks, summed in parts, is that of plain loops", K, KERNELS) {
+  if (!runs<K>()) return;
+  random_source random(9);
+  lanes<thread_pool> alone;
+  const index_t m = most_rows_of_task + 50, k = 600;  // AMX sums 512 of them at once
+  const packed<K> A(random.gaussian(m, k)), B(random.gaussian(k, 50));
+  packed<K> Y(m, 50), S = packed<K>::symmetric(m);
+  packed_product<K>(alone, Y.all, A.all, B.all, {});
+  packed_symmetric_product<K>(alone, S.all, A.all, A.all.transposed(), {});
+  const matrix x = A.numbers(), magnitude = magnitudes(x);
+  check_near<K>(Y.numbers(), product(x, B.numbers()), product(magnitude, magnitudes(B.numbers())), k);
+  check_near<K>(S.numbers(), product(x, transposed(x)), product(magnitude, transposed(magnitude)), k);
+}
+
+TEST_CASE_TEMPLATE("a product without numbers is none", K, KERNELS) {
+  if (!runs<K>()) return;
+  lanes<thread_pool> alone;
+  const packed<K> A(0, 0);
+  packed_product<K>(alone, A.all, A.all, A.all, {});
+  packed_symmetric_product<K>(alone, A.all, A.all, A.all, {});
+  CHECK(A.sum() == 0);
+}
+
 TEST_CASE_TEMPLATE("a packed product has the same bits on any number of lanes", K, KERNELS) {
   if (!runs<K>()) return;
   random_source random(4);
-  const packed<K> A(random.gaussian(300, 70)), B(random.gaussian(70, 130));
+  const packed<K> A(random.gaussian(450, 70)), B(random.gaussian(70, 130));
   const auto made = [&](int threads) {
     thread_pool pool(threads);
     lanes<thread_pool> several{&pool};
-    packed<K> Y(300, 130), S = packed<K>::symmetric(300);
-    packed_product<K>(several, Y.all, A.all.left, B.all.right, A.all.cells_across(), {});
-    packed_symmetric_product<K>(several, S.all, A.all.left, A.all.across, A.all.cells_across(), {});
+    packed<K> Y(450, 130), S = packed<K>::symmetric(450);
+    packed_product<K>(several, Y.all, A.all, B.all, {});
+    packed_symmetric_product<K>(several, S.all, A.all, A.all.transposed(), {});
     return std::pair(Y.right(), S.right());
   };
   const auto one = made(1);
@@ -262,7 +244,7 @@ TEST_CASE_TEMPLATE("a zero factor ignores what it multiplies", K, KERNELS) {
   const packed<K> A(random.gaussian(9, 20)), B(random.gaussian(20, 30));
   packed<K> C(9, 30), Y(9, 30), Z(9, 30);
   std::memset(C.cells.data(), 0xff, C.cells.size() * sizeof(typename K::cell));  // NaN
-  packed_product<K>(alone, Y.all, A.all.left, B.all.right, A.all.cells_across(), {.beta = 0, .C = &C.all});
-  packed_product<K>(alone, Z.all, A.all.left, B.all.right, A.all.cells_across(), {});
+  packed_product<K>(alone, Y.all, A.all, B.all, {.beta = 0, .C = &C.all});
+  packed_product<K>(alone, Z.all, A.all, B.all, {});
   CHECK(Y.right() == Z.right());
 }

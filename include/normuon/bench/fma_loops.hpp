@@ -9,6 +9,7 @@ namespace normuon::bench {
 
 // FLOP of a round of the loop below that has its name.
 struct flop_per_round {
+  static constexpr double amx_bf16 = 4 * 16 * 16 * 32 * 2;
   static constexpr double avx512_float = 24 * 16 * 2, avx512_double = 24 * 8 * 2, avx512_bf16 = 24 * 32 * 2;
   static constexpr double avx2_float = 12 * 8 * 2, avx2_double = 12 * 4 * 2;
   static constexpr double portable_float = 8 * 4 * 2, portable_double = 8 * 2 * 2;
@@ -51,6 +52,42 @@ struct flop_per_round {
   float lanes[16], sum = 0;
   for (int j = 0; j < 24; ++j) _mm512_storeu_ps(lanes, sums[j]), sum += lanes[0];
   return static_cast<double>(sum);
+}
+
+// Four accumulators of 16 x 16. Numbers are not all alike: how fast the unit may run depends on what it multiplies.
+[[gnu::target("amx-tile,amx-bf16")]] inline double amx_loop(index_t rounds) {
+  alignas(64) bfloat16_pair numbers[4][256];
+  std::uint32_t random = 1;
+  for (auto& tile : numbers)
+    for (bfloat16_pair& pair : tile) {
+      random = random * 1664525U + 1013904223U;               // Numerical Recipes
+      pair.bits = 0x3f003f00U | (random >> 8 & 0x807f807fU);  // of either sign, 0.5 to 1
+    }
+  const amx_instructions::registers registers;
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  asm volatile("" ::: "memory");  // g++ 12 does not know that the next instructions read memory
+  _tile_loadd(4, numbers[0], 64);
+  _tile_loadd(5, numbers[1], 64);
+  _tile_loadd(6, numbers[2], 64);
+  _tile_loadd(7, numbers[3], 64);
+  for (; rounds > 0; --rounds) {
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+  float sums[256], sum = 0;
+  _tile_stored(0, sums, 64);
+  sum += sums[0];
+  _tile_stored(1, sums, 64);
+  sum += sums[0];
+  _tile_stored(2, sums, 64);
+  sum += sums[0];
+  _tile_stored(3, sums, 64);
+  return static_cast<double>(sum + sums[0]);
 }
 
 [[gnu::target("avx2,fma")]] inline double avx2_float_loop(index_t rounds) {

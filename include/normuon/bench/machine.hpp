@@ -61,6 +61,7 @@ inline double measured_product_peak(compute_type type, int threads) {
   if (runs_here(cpu_path::avx512))
     probe(is_double ? flop::avx512_double : flop::avx512_float, is_double ? avx512_double_loop : avx512_float_loop);
   if (type == compute_type::bfloat16 && runs_here(cpu_path::avx512_bf16)) probe(flop::avx512_bf16, avx512_bf16_loop);
+  if (type == compute_type::bfloat16 && runs_here(cpu_path::amx)) probe(flop::amx_bf16, amx_loop);
 #endif
   return best;
 }

@@ -1,5 +1,6 @@
-// Which packed kernel computes: a pure function of the processor's features and maker, so that bits never depend on a
-// measurement. The environment's NORMUON_CPU may name another; a name may also be asked for (cpu_options).
+// Which packed kernel computes: a pure function of the processor's features and maker, and of whether the system lets
+// the process have AMX's registers, so that bits never depend on a measurement. The environment's NORMUON_CPU may name
+// another; a name may also be asked for (cpu_options).
 #ifndef NORMUON_BACKENDS_CPU_DISPATCH_HPP
 #define NORMUON_BACKENDS_CPU_DISPATCH_HPP
 
@@ -26,7 +27,8 @@ inline bool runs_here(cpu_path path) {
     case cpu_path::avx512: return __builtin_cpu_supports("avx512f") && runs_here(cpu_path::avx2);
     case cpu_path::avx512_bf16:
       return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vl") && runs_here(cpu_path::avx512);
-    case cpu_path::amx: return runs_here(cpu_path::avx512_bf16) && amx_instructions::permitted();
+    case cpu_path::amx:
+      return __builtin_cpu_supports("avx512bw") && runs_here(cpu_path::avx512_bf16) && amx_instructions::permitted();
     default: return true;
   }
 #else
@@ -34,11 +36,12 @@ inline bool runs_here(cpu_path path) {
 #endif
 }
 
-// The best path of this processor. vdpbf16ps does twice the work of an fp32 FMA on AMD's Zen 4 (docs/results.md), and
-// did half of it on the Intel one with AMX that was at hand (110 and 240 GFLOP/s on registers), so on Intel's bfloat16
-// is computed as rounded floats.
+// The best path of this processor. vdpbf16ps does twice the work of an fp32 FMA on AMD's Zen 4 and Zen 5, and half of
+// it on the Intel one with AMX that was at hand (docs/results.md), so an Intel one without AMX computes bfloat16 as
+// rounded floats.
 inline cpu_path best_path() {
 #if defined(__x86_64__)
+  if (runs_here(cpu_path::amx)) return cpu_path::amx;
   if (runs_here(cpu_path::avx512_bf16) && __builtin_cpu_is("amd")) return cpu_path::avx512_bf16;
   if (runs_here(cpu_path::avx512)) return cpu_path::avx512;
   if (runs_here(cpu_path::avx2)) return cpu_path::avx2;
@@ -72,6 +75,7 @@ decltype(auto) with_kernel(cpu_path path, compute_type compute, F&& f) {
     return f.template operator()<amx_tile<amx_instructions>>();
   if (path == cpu_path::avx512_bf16 && compute == compute_type::bfloat16)
     return f.template operator()<avx512_bf16_tile>();
+  if (path == cpu_path::amx) return f.template operator()<avx512_tile_of_parts>();
   if (path >= cpu_path::avx512) return f.template operator()<avx512_tile>();
   if (path == cpu_path::avx2) return f.template operator()<avx2_tile>();
 #endif

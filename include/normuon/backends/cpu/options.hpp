@@ -10,7 +10,7 @@ namespace normuon {
 // The packed kernel that computes products, in the order of what they ask of a processor. All compute float32 and
 // bfloat16: below avx512_bf16 the numbers of an iteration in bfloat16 are floats that are rounded whenever they are
 // stored, and from avx512 on float32 is computed alike. Bits differ between paths, and for one path don't depend on
-// anything else. `amx` has only run on an emulation of its instructions, so it is never chosen automatically.
+// anything else.
 enum class cpu_path { automatic, portable, avx2, avx512, avx512_bf16, amx };
 
 inline constexpr std::array<std::string_view, 6> cpu_path_names{"automatic", "portable",    "avx2",

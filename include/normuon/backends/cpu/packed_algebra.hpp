@@ -29,9 +29,7 @@ class packed_algebra {
     load_rows<Real>(X, i, U, rows, unit, factor);
   }
 
-  void clear(operand& X, index_t i) {
-    X.with_kernel_of([&]<class K> { std::fill_n(X.matrix<K>(i).right, X.cells<K>(), typename K::cell{}); });
-  }
+  void clear(operand& X, index_t i) { X.clear(i); }
 
   template <class Lanes>
   void multiply(Lanes& lanes, operand& Y, double alpha, const operand& A, const operand& B, bool transpose, double beta,
@@ -40,7 +38,7 @@ class packed_algebra {
       for (index_t i = 0; i < Y.shape().count; ++i) {
         const packed_matrix<K> a = A.matrix<K>(i), b = B.matrix<K>(i), c = C.matrix<K>(i).without_remainder();
         const finish<K> end{.alpha = float(alpha), .beta = float(beta), .C = &c};
-        packed_product<K>(lanes, Y.matrix<K>(i, false), a.left, transpose ? b.across : b.right, a.cells_across(), end);
+        packed_product<K>(lanes, Y.matrix<K>(i, false), a, transpose ? b.transposed() : b, end);
       }
     });
     Y.set_symmetric(false);
@@ -62,18 +60,7 @@ class packed_algebra {
     P.with_kernel_of([&]<class K> {
       for (index_t i = 0; i < P.shape().count; ++i) {
         const packed_matrix<K> p = P.matrix<K>(i);
-        for (index_t k = 0; k < P.shape().rows; ++k) {
-          auto& cell = *p.right_at(k, k);
-          float sum = K::number(cell, k) + static_cast<float>(x);
-          if (p.rounds) sum = static_cast<float>(bfloat16(sum));
-          cell = K::with_number(cell, k, sum);
-          auto& mirrored = *p.across_at(k, k);
-          mirrored = K::with_number(mirrored, k, sum);
-          if constexpr (K::has_left_form) {
-            auto& left = p.left[k / K::width * p.cells_across() * K::width + K::left_place(k % K::width, k / K::depth)];
-            left = K::with_number(left, k, sum);
-          }
-        }
+        for (index_t k = 0; k < P.shape().rows; ++k) p.set_diagonal(k, p.number(k, k) + static_cast<float>(x));
       }
     });
   }
@@ -91,7 +78,7 @@ class packed_algebra {
     double sum = 0;
     X.with_kernel_of([&]<class K> {
       const packed_matrix<K> x = X.matrix<K>(i);
-      for (index_t k = 0; k < X.shape().rows; ++k) sum += static_cast<double>(K::number(*x.right_at(k, k), k));
+      for (index_t k = 0; k < X.shape().rows; ++k) sum += static_cast<double>(x.number(k, k));
     });
     return sum;
   }
@@ -134,8 +121,7 @@ class packed_algebra {
       for (index_t i = 0; i < Y.shape().count; ++i) {
         const packed_matrix<K> a = A.matrix<K>(i), b = B.matrix<K>(i), c = C.matrix<K>(i);
         const finish<K> end{float(alpha), float(beta), &c};
-        packed_symmetric_product<K>(lanes, Y.matrix<K>(i), a.left, transpose ? b.across : b.right, a.cells_across(),
-                                    end);
+        packed_symmetric_product<K>(lanes, Y.matrix<K>(i), a, transpose ? b.transposed() : b, end);
       }
     });
   }

@@ -26,7 +26,7 @@ class packed_operand {
 
   static std::size_t bytes(const operand_shape& shape, cpu_path path) {
     return with_kernel(path, shape.compute, [&]<class K> {
-      return static_cast<std::size_t>(forms<K> * shape.count * form_cells<K>(shape)) * sizeof(typename K::cell);
+      return static_cast<std::size_t>(shape.count * cells<K>(shape)) * sizeof(typename K::cell);
     });
   }
 
@@ -50,28 +50,23 @@ class packed_operand {
   }
   template <class K>
   packed_matrix<K> matrix(index_t i, bool symmetric) const {
-    const index_t form = form_cells<K>(shape_);
-    auto* const right = reinterpret_cast<typename K::cell*>(memory_.data()) + forms<K> * i * form;
-    auto* const across = symmetric ? right : right + form;
-    // The form across of a symmetric matrix is free for remainders.
-    return {right,
-            across,
-            K::has_left_form ? right + 2 * form : across,
-            round_up(shape_.rows, K::width),
-            round_up(shape_.cols, K::width),
-            false,
-            symmetric && has_remainder_ && shape_.compute == compute_type::bfloat16 ? right + form : nullptr,
-            rounds<K>()};
+    const bool narrow = shape_.compute == compute_type::bfloat16;
+    return {reinterpret_cast<typename K::cell*>(memory_.data()) + i * cells<K>(shape_),
+            {.rows = shape_.rows,
+             .cols = shape_.cols,
+             .symmetric = symmetric,
+             .has_remainder = symmetric && has_remainder_ && narrow,
+             .rounds = narrow && K::depth == 1}};  // where a float32 kernel stands in for a bfloat16 one
   }
 
-  // All that the memory of matrix i holds.
-  template <class K>
-  index_t cells() const {
-    return forms<K> * form_cells<K>(shape_);
+  void clear(index_t i) {
+    with_kernel_of([&]<class K> {
+      const index_t n = cells<K>(shape_) * static_cast<index_t>(sizeof(typename K::cell));
+      std::fill_n(memory_.data() + i * n, n, std::byte{});
+    });
   }
 
-  // Whether matrices are symmetric, so that their right form is also the one across, and keep remainders. Said by
-  // whoever writes them.
+  // Whether matrices are symmetric, which are stored otherwise, and keep remainders. Said by whoever writes them.
   void set_symmetric(bool symmetric, bool with_remainder = false) {
     symmetric_ = symmetric;
     has_remainder_ = with_remainder;
@@ -103,11 +98,15 @@ class packed_operand {
       with_kernel_of([&]<class K> {
         static_assert(rows_of_door % K::width == 0 && columns_leaving % K::width == 0);
         const packed_matrix<K> M = matrix<K>(i), V = transposed ? M.transposed() : M;
+        constexpr index_t at_once = K::width / K::depth;
+        alignas(64) typename K::cell made[at_once * K::width];
         for (index_t j = 0; j < n; j += K::width)
-          for (index_t k = 0; k < height; k += K::depth) {
-            const auto* const cells = V.right_at(i0 + k, j0 + j);
-            for (index_t d = 0; d < K::depth; ++d)
-              for (index_t c = 0; c < K::width; ++c) block[k + d][j + c] = K::number(cells[c], d);
+          for (index_t k = 0; k < height; k += K::width) {
+            const auto* const cells = V.right_factor_at(made, j0 + j, (i0 + k) / K::depth, at_once);
+            for (index_t q = 0; q < at_once; ++q)
+              for (index_t d = 0; d < K::depth; ++d)
+                for (index_t c = 0; c < K::width; ++c)
+                  block[k + q * K::depth + d][j + c] = K::number(cells[q * K::width + c], d);
           }
       });
     });
@@ -118,14 +117,14 @@ class packed_operand {
   [[gnu::noinline]] void sum_squares(double* sums, index_t i, bool of_columns, index_t first, index_t n) const {
     vectorized([&] {
       with_kernel_of([&]<class K> {
-        constexpr index_t at_once = 8;
-        static_assert(K::width / K::depth % at_once == 0, "sides are whole panels, so panels are so many cells");
+        constexpr index_t at_once = K::width / K::depth;  // cells; sides are whole panels
         const packed_matrix<K> M = matrix<K>(i), V = of_columns ? M : M.transposed();
+        alignas(64) typename K::cell made[at_once * K::width];
         for (index_t j = 0; j < n; j += K::width) {
-          const auto* cells = V.right_at(0, first + j);
           double of_panel[K::width] = {};
-          for (index_t q = 0; q < V.cells_down(); q += at_once, cells += at_once * K::width) {
-            float x[at_once * K::depth][K::width];
+          for (index_t q = 0; q < V.rows / K::depth; q += at_once) {
+            const auto* const cells = V.right_factor_at(made, first + j, q, at_once);
+            float x[K::width][K::width];
             for (index_t k = 0; k < at_once; ++k)
               for (index_t d = 0; d < K::depth; ++d)
                 for (index_t c = 0; c < K::width; ++c) x[k * K::depth + d][c] = K::number(cells[k * K::width + c], d);
@@ -144,18 +143,10 @@ class packed_operand {
   }
 
  private:
+  // All that the memory of a matrix holds.
   template <class K>
-  static constexpr index_t forms = K::has_left_form ? 3 : 2;
-
-  // True where a float32 kernel stands in for a bfloat16 one.
-  template <class K>
-  bool rounds() const {
-    return shape_.compute == compute_type::bfloat16 && K::depth == 1;
-  }
-
-  template <class K>
-  static index_t form_cells(const operand_shape& shape) {
-    return round_up(shape.rows, K::width) * round_up(shape.cols, K::width) / K::depth;
+  static index_t cells(const operand_shape& shape) {
+    return packed_matrix<K>::cells_of({.rows = shape.rows, .cols = shape.cols});
   }
 
   host_memory memory_;

@@ -10,12 +10,13 @@ namespace normuon {
 
 struct avx2_tile : float_tile<8, 4, 3> {
   static constexpr const char* name = "avx2";
+  static constexpr index_t cells_at_once = all_cells;
 
-  static void product(float* tile, index_t cells, const float* left, const float* right, index_t stride,
-                      index_t count) {
-    if (count == 3) product_of<3>(tile, cells, left, right, stride);
-    else if (count == 2) product_of<2>(tile, cells, left, right, stride);
-    else product_of<1>(tile, cells, left, right, stride);
+  static void product(float* tile, index_t cells, const float* left, const float* right, index_t stride, index_t count,
+                      bool adds) {
+    if (count == 3) product_of<3>(tile, cells, left, right, stride, adds);
+    else if (count == 2) product_of<2>(tile, cells, left, right, stride, adds);
+    else product_of<1>(tile, cells, left, right, stride, adds);
   }
 
   [[gnu::target("avx2,fma")]] static void combine(float* tile, float alpha, float beta, const float* right,
@@ -43,12 +44,13 @@ struct avx2_tile : float_tile<8, 4, 3> {
  private:
   template <index_t Count>
   [[gnu::target("avx2,fma")]] static void product_of(float* tile, index_t cells, const float* left, const float* right,
-                                                     index_t stride) {
+                                                     index_t stride, bool adds) {
     __m256 sums[rows][std::size_t{Count}];
 #pragma GCC unroll 4
     for (index_t i = 0; i < rows; ++i)
 #pragma GCC unroll 3
-      for (index_t h = 0; h < Count; ++h) sums[i][h] = _mm256_setzero_ps();
+      for (index_t h = 0; h < Count; ++h)
+        sums[i][h] = adds ? _mm256_loadu_ps(tile + i * columns + h * width) : _mm256_setzero_ps();
     for (; cells > 0; --cells, left += width, right += width) {
       __m256 b[std::size_t{Count}];
 #pragma GCC unroll 3

@@ -51,12 +51,13 @@ namespace normuon {
 
 struct avx512_tile : float_tile<16, 8, 3> {
   static constexpr const char* name = "avx512";
+  static constexpr index_t cells_at_once = all_cells;
 
-  static void product(float* tile, index_t cells, const float* left, const float* right, index_t stride,
-                      index_t count) {
-    if (count == 3) product_of<3>(tile, cells, left, right, stride);
-    else if (count == 2) product_of<2>(tile, cells, left, right, stride);
-    else product_of<1>(tile, cells, left, right, stride);
+  static void product(float* tile, index_t cells, const float* left, const float* right, index_t stride, index_t count,
+                      bool adds) {
+    if (count == 3) product_of<3>(tile, cells, left, right, stride, adds);
+    else if (count == 2) product_of<2>(tile, cells, left, right, stride, adds);
+    else product_of<1>(tile, cells, left, right, stride, adds);
   }
 
   [[gnu::target("avx512f")]] static void combine(float* tile, float alpha, float beta, const float* right,
@@ -80,12 +81,13 @@ struct avx512_tile : float_tile<16, 8, 3> {
  private:
   template <index_t Count>
   [[gnu::target("avx512f")]] static void product_of(float* tile, index_t cells, const float* left, const float* right,
-                                                    index_t stride) {
+                                                    index_t stride, bool adds) {
     __m512 sums[rows][std::size_t{Count}];
 #pragma GCC unroll 8
     for (index_t i = 0; i < rows; ++i)
 #pragma GCC unroll 3
-      for (index_t h = 0; h < Count; ++h) sums[i][h] = _mm512_setzero_ps();
+      for (index_t h = 0; h < Count; ++h)
+        sums[i][h] = adds ? _mm512_loadu_ps(tile + i * columns + h * width) : _mm512_setzero_ps();
     for (; cells > 0; --cells, left += width, right += width) {
       __m512 b[std::size_t{Count}];
 #pragma GCC unroll 3
@@ -104,12 +106,19 @@ struct avx512_tile : float_tile<16, 8, 3> {
   }
 };
 
+// The same, with the same bits, where a second-level cache does not feed it: on Intel's processors with AMX.
+struct avx512_tile_of_parts : avx512_tile {
+  static constexpr index_t cells_at_once = 192;
+};
+
 // Two products an instruction and lane (vdpbf16ps); subnormal numbers count as zero in it, and when a float is rounded.
 struct avx512_bf16_tile {
   using cell = bfloat16_pair;
+  struct registers {};
   static constexpr index_t depth = 2, width = 16, rows = 8, panels = 3, columns = panels * width;
-  static constexpr bool has_left_form = false;
+  static constexpr bool has_one_form = false;
   static constexpr const char* name = "avx512_bf16";
+  static constexpr index_t cells_at_once = all_cells;
 
   static float number(cell c, index_t k) {
     return std::bit_cast<float>(k % 2 == 0 ? c.bits << 16 : c.bits & 0xffff0000U);
@@ -119,10 +128,11 @@ struct avx512_bf16_tile {
     return {k % 2 == 0 ? (c.bits & 0xffff0000U) | rounded : (c.bits & 0xffffU) | rounded << 16};
   }
 
-  static void product(float* tile, index_t cells, const cell* left, const cell* right, index_t stride, index_t count) {
-    if (count == 3) product_of<3>(tile, cells, left, right, stride);
-    else if (count == 2) product_of<2>(tile, cells, left, right, stride);
-    else product_of<1>(tile, cells, left, right, stride);
+  static void product(float* tile, index_t cells, const cell* left, const cell* right, index_t stride, index_t count,
+                      bool adds) {
+    if (count == 3) product_of<3>(tile, cells, left, right, stride, adds);
+    else if (count == 2) product_of<2>(tile, cells, left, right, stride, adds);
+    else product_of<1>(tile, cells, left, right, stride, adds);
   }
 
   [[gnu::target("avx512f")]] static void combine(float* tile, float alpha, float beta, const cell* right,
@@ -176,12 +186,13 @@ struct avx512_bf16_tile {
  private:
   template <index_t Count>
   [[gnu::target("avx512f,avx512bf16")]] static void product_of(float* tile, index_t cells, const cell* left,
-                                                               const cell* right, index_t stride) {
+                                                               const cell* right, index_t stride, bool adds) {
     __m512 sums[rows][std::size_t{Count}];
 #pragma GCC unroll 8
     for (index_t i = 0; i < rows; ++i)
 #pragma GCC unroll 3
-      for (index_t h = 0; h < Count; ++h) sums[i][h] = _mm512_setzero_ps();
+      for (index_t h = 0; h < Count; ++h)
+        sums[i][h] = adds ? _mm512_loadu_ps(tile + i * columns + h * width) : _mm512_setzero_ps();
     for (; cells > 0; --cells, left += width, right += width) {
       __m512i b[std::size_t{Count}];
 #pragma GCC unroll 3

@@ -8,11 +8,13 @@ namespace normuon {
 
 struct portable_tile : float_tile<8, 4, 1> {
   static constexpr const char* name = "portable";
+  static constexpr index_t cells_at_once = all_cells;
 
   // 4 x 8: eight sums in registers.
-  static void product(float* tile, index_t cells, const float* left, const float* right, index_t, index_t) {
+  static void product(float* tile, index_t cells, const float* left, const float* right, index_t, index_t, bool adds) {
     using four = float __attribute__((vector_size(16), aligned(4), may_alias));
     four sums[rows][2] = {};
+    if (adds) std::memcpy(sums, tile, sizeof sums);
     for (; cells > 0; --cells, left += width, right += width) {
       const four b0 = *reinterpret_cast<const four*>(right), b1 = *reinterpret_cast<const four*>(right + 4);
 #pragma GCC unroll 4

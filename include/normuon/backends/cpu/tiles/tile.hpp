@@ -5,8 +5,10 @@
 // A matrix lies in panels of `width` lines. In its right form, for use as a right factor, a panel is `width` columns
 // and k runs along its rows; across, which is the right form of its transpose, a panel is `width` rows and k runs along
 // its columns. A cell holds `depth` neighbours along k: one float, or two bfloat16. Line i of cell q of panel p is at
-// (p * cells + q) * width + i. A left factor is read across, or where `has_left_form` from a form of its own. A tile is
-// `rows` x (`panels` * `width`) floats, row by row; the last of its panels may be missing.
+// (p * cells + q) * width + i. A left factor is read across. A kernel that `has_one_form` reads left factors from a
+// form of its own, panels of rows in which the cells of a tile are together, row by row; it keeps that form alone, and
+// makes the right form of a part of a right factor just before it is used. A tile is `rows` x (`panels` * `width`)
+// floats, row by row; the last of its panels may be missing.
 #ifndef NORMUON_BACKENDS_CPU_TILES_TILE_HPP
 #define NORMUON_BACKENDS_CPU_TILES_TILE_HPP
 
@@ -19,26 +21,42 @@
 
 namespace normuon {
 
-// product(tile, cells, left, right, stride, panels): tile <- the sum over `cells` cells of rows x panels * width
-// products;
-//   `stride` is from one right panel to the next. `left` may begin at any multiple of `rows` inside its panel.
+// product(tile, cells, left, right, stride, panels, adds): tile <- the sum over `cells` cells of rows x panels * width
+//   products, begun with what the tile holds where it adds to that, else with 0. `stride` is from one right panel to
+//   the next. `left` may begin at any multiple of `rows` inside its panel.
+// cells_at_once: how deep a part of a product is whose right panels stay in a first-level cache, or all_cells where a
+//   second-level one feeds the kernel as well. Parts are multiples of cells_of_part. What is summed in parts has the
+//   same bits.
+// registers: lives in a thread for as long as it calls product(); AMX has registers to be set up.
 // combine(tile, alpha, beta, right, stride, panels): tile <- alpha tile + beta C, where C lies in right form.
-// pack_right(right, stride, tile, panels), pack_across(across, tile, panels), pack_left(left, tile): the tile's
-// numbers, rounded, as cells of that form.
-// pack_remainder(right, stride, tile, panels): the same in right form of what rounding to bfloat16 takes from them.
+// pack_right(right, stride, tile, panels), pack_across(across, tile, panels): the tile's numbers, rounded, as cells of
+//   that form; pack_remainder(right, stride, tile, panels): in right form what rounding to bfloat16 takes from them.
+// combine(tile, alpha, beta, own), pack(own, tile), pack_remainder(own, tile): the same of a kernel's own form.
+// to_right(right, own), to_across(across, own), transpose(own, own): a tile's cells in right form, in that of its
+//   transpose, and its transpose's in the kernel's own.
 // number(cell, k), with_number(cell, k, x): reads and replaces the number of a cell whose place along k is k.
+inline constexpr index_t cells_of_part = 16, all_cells = index_t{1} << 40;
 template <class K>
 concept tile_kernel =
-    K::width % K::rows == 0 && K::rows % K::depth == 0 &&
-    requires(float* tile, const float* from, typename K::cell* to, const typename K::cell* cells, index_t n) {
-      K::product(tile, n, cells, cells, n, n);
-      K::combine(tile, float{}, float{}, cells, n, n);
-      K::pack_right(to, n, from, n);
-      K::pack_across(to, from, n);
-      K::pack_remainder(to, n, from, n);
+    K::width % K::rows == 0 && K::rows % K::depth == 0 && K::cells_at_once % cells_of_part == 0 &&
+    requires(float* tile, const typename K::cell* cells, index_t n) {
+      typename K::registers;
+      K::product(tile, n, cells, cells, n, n, true);
       { K::number(typename K::cell{}, n) } -> std::same_as<float>;
       { K::with_number(typename K::cell{}, n, float{}) } -> std::same_as<typename K::cell>;
-    } && (!K::has_left_form || requires(const float* from, typename K::cell* to) { K::pack_left(to, from); });
+    } && (K::has_one_form ? requires(float* tile, typename K::cell* to, const typename K::cell* from) {
+      K::combine(tile, float{}, float{}, from);
+      K::pack(to, tile);
+      K::pack_remainder(to, tile);
+      K::to_right(to, from);
+      K::to_across(to, from);
+      K::transpose(to, from);
+    } : requires(float* tile, typename K::cell* to, const typename K::cell* from, index_t n) {
+      K::combine(tile, float{}, float{}, from, n, n);
+      K::pack_right(to, n, tile, n);
+      K::pack_across(to, tile, n);
+      K::pack_remainder(to, n, tile, n);
+    });
 
 // Two bfloat16 that are neighbours along k, the first in the lower half.
 struct bfloat16_pair {
@@ -49,8 +67,9 @@ struct bfloat16_pair {
 template <index_t Width, index_t Rows, index_t Panels>
 struct float_tile {
   using cell = float;
+  struct registers {};
   static constexpr index_t depth = 1, width = Width, rows = Rows, panels = Panels, columns = panels * width;
-  static constexpr bool has_left_form = false;
+  static constexpr bool has_one_form = false;
 
   static float number(cell c, index_t) { return c; }
   static cell with_number(cell, index_t, float x) { return x; }
