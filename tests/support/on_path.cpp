@@ -11,7 +11,8 @@ int main(int argc, char** argv) {
   for (const normuon::cpu_path path : {normuon::cpu_path::portable, normuon::cpu_path::avx2, normuon::cpu_path::avx512,
                                        normuon::cpu_path::avx512_bf16, normuon::cpu_path::amx}) {
     if (normuon::name_of(path) != argv[1]) continue;
-    const char* const why_not = !normuon::runs_here(path)      ? "this processor can't run it"
+    const bool runs = normuon::this_processor().runs(path);
+    const char* const why_not = !runs                          ? "this processor can't run it"
                                 : path == normuon::best_path() ? "what this processor takes anyway, so it is tested"
                                                                : nullptr;
     if (why_not) return std::printf("1..1\nok 1 - the path %s # SKIP %s\n", argv[1], why_not) < 0;

@@ -30,7 +30,7 @@ std::vector<bfloat16_pair> random_pairs(random_source& random, index_t count, in
 
 }  // namespace
 
-TEST_CASE("the emulation of AMX has the bits of the processor" * doctest::skip(!runs_here(cpu_path::amx))) {
+TEST_CASE("the emulation of AMX has the bits of the processor" * doctest::skip(!this_processor().runs(cpu_path::amx))) {
   random_source random(1);
   struct range {
     int least, powers;

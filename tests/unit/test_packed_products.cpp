@@ -50,12 +50,12 @@ constexpr index_t sizes[] = {1, 3, 8, 15, 17, 24, 33, 48, 49, 97, 200};
 template <class K>
 bool runs() {
 #if defined(__x86_64__)
-  if constexpr (std::is_same_v<K, avx2_tile>) return runs_here(cpu_path::avx2);
-  if constexpr (std::is_base_of_v<avx512_tile, K>) return runs_here(cpu_path::avx512);
-  if constexpr (std::is_same_v<K, avx512_bf16_tile>) return runs_here(cpu_path::avx512_bf16);
+  if constexpr (std::is_same_v<K, avx2_tile>) return this_processor().runs(cpu_path::avx2);
+  if constexpr (std::is_same_v<K, avx512_tile>) return this_processor().runs(cpu_path::avx512);
+  if constexpr (std::is_same_v<K, avx512_bf16_tile>) return this_processor().runs(cpu_path::avx512_bf16);
   if constexpr (std::is_same_v<K, emulated_amx_tile>)  // the rest of its kernel is not emulated
-    return runs_here(cpu_path::avx512_bf16) && __builtin_cpu_supports("avx512bw");
-  if constexpr (std::is_same_v<K, amx_tile<amx_instructions>>) return runs_here(cpu_path::amx);
+    return this_processor().runs(cpu_path::avx512_bf16) && __builtin_cpu_supports("avx512bw");
+  if constexpr (std::is_same_v<K, amx_tile<amx_instructions>>) return this_processor().runs(cpu_path::amx);
 #endif
   return true;
 }
@@ -65,13 +65,10 @@ bool runs() {
 #if defined(__x86_64__)
 TYPE_TO_STRING(avx2_tile);
 TYPE_TO_STRING(avx512_tile);
-TYPE_TO_STRING(avx512_tile_of_parts);
 TYPE_TO_STRING(avx512_bf16_tile);
 TYPE_TO_STRING(emulated_amx_tile);
 TYPE_TO_STRING(amx_tile<amx_instructions>);
-#define KERNELS                                                                                     \
-  portable_tile, avx2_tile, avx512_tile, avx512_tile_of_parts, avx512_bf16_tile, emulated_amx_tile, \
-      amx_tile<amx_instructions>
+#define KERNELS portable_tile, avx2_tile, avx512_tile, avx512_bf16_tile, emulated_amx_tile, amx_tile<amx_instructions>
 #else
 #define KERNELS portable_tile
 #endif
@@ -177,10 +174,14 @@ TEST_CASE_TEMPLATE("every form of a packed result is fit for the next product", 
   check_near<K>(TA.right(), product(T.right(), A.right()), product(magnitudes(T.right()), magnitudes(A.right())), 70);
 }
 
-// The same kernel, which sums a product in as many parts as there can be.
+// The same kernel, which sums products in as many parts as there can be, or in one.
 template <class K>
 struct in_parts : K {
-  static constexpr index_t cells_at_once = 16;
+  static constexpr index_t cells_at_once() { return cells_of_part; }
+};
+template <class K>
+struct in_one_part : K {
+  static constexpr index_t cells_at_once() { return 64; }
 };
 
 TEST_CASE_TEMPLATE("a product that is summed in parts has the same bits", K, KERNELS) {
@@ -195,7 +196,8 @@ TEST_CASE_TEMPLATE("a product that is summed in parts has the same bits", K, KER
     packed_symmetric_product<Kernel>(alone, S.all, A.all, A.all.transposed(), {});
     return std::pair(Y.numbers(), S.exact());
   };
-  CHECK(made.template operator()<in_parts<K>>() == made.template operator()<K>());
+  CHECK(made.template operator()<in_parts<K>>() == made.template operator()<in_one_part<K>>());
+  CHECK(made.template operator()<K>() == made.template operator()<in_one_part<K>>());
 }
 
 TEST_CASE_TEMPLATE("a product of several tasks, summed in parts, is that of plain loops", K, KERNELS) {

@@ -56,12 +56,13 @@ inline double measured_product_peak(compute_type type, int threads) {
   if (is_double) probe(flop::portable_double, portable_loop<double>);
   else probe(flop::portable_float, portable_loop<float>);
 #if defined(__x86_64__)
-  if (runs_here(cpu_path::avx2))
+  const processor& p = this_processor();
+  if (p.runs(cpu_path::avx2))
     probe(is_double ? flop::avx2_double : flop::avx2_float, is_double ? avx2_double_loop : avx2_float_loop);
-  if (runs_here(cpu_path::avx512))
+  if (p.runs(cpu_path::avx512))
     probe(is_double ? flop::avx512_double : flop::avx512_float, is_double ? avx512_double_loop : avx512_float_loop);
-  if (type == compute_type::bfloat16 && runs_here(cpu_path::avx512_bf16)) probe(flop::avx512_bf16, avx512_bf16_loop);
-  if (type == compute_type::bfloat16 && runs_here(cpu_path::amx)) probe(flop::amx_bf16, amx_loop);
+  if (type == compute_type::bfloat16 && p.runs(cpu_path::avx512_bf16)) probe(flop::avx512_bf16, avx512_bf16_loop);
+  if (type == compute_type::bfloat16 && p.runs(cpu_path::amx)) probe(flop::amx_bf16, amx_loop);
 #endif
   return best;
 }

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "normuon/backends/cpu/options.hpp"
+#include "normuon/backends/cpu/processor.hpp"
 #include "normuon/backends/cpu/tiles/portable.hpp"
 #include "normuon/element_types.hpp"
 #include "normuon/errors.hpp"
@@ -19,50 +19,31 @@
 
 namespace normuon {
 
-// True where this processor, and its operating system, can run the path.
-inline bool runs_here(cpu_path path) {
-#if defined(__x86_64__)
-  switch (path) {
-    case cpu_path::avx2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    case cpu_path::avx512: return __builtin_cpu_supports("avx512f") && runs_here(cpu_path::avx2);
-    case cpu_path::avx512_bf16:
-      return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vl") && runs_here(cpu_path::avx512);
-    case cpu_path::amx:
-      return __builtin_cpu_supports("avx512bw") && runs_here(cpu_path::avx512_bf16) && amx_instructions::permitted();
-    default: return true;
-  }
-#else
-  return path <= cpu_path::portable;
-#endif
-}
-
-// The best path of this processor. vdpbf16ps does twice the work of an fp32 FMA on AMD's Zen 4 and Zen 5, and half of
-// it on the Intel one with AMX that was at hand (docs/results.md), so an Intel one without AMX computes bfloat16 as
+// The best path of a processor. vdpbf16ps does twice the work of an fp32 FMA on AMD's Zen 4 and Zen 5, and half of it
+// on the Intel one with AMX that was at hand (docs/results.md), so an Intel one without AMX computes bfloat16 as
 // rounded floats.
-inline cpu_path best_path() {
-#if defined(__x86_64__)
-  if (runs_here(cpu_path::amx)) return cpu_path::amx;
-  if (runs_here(cpu_path::avx512_bf16) && __builtin_cpu_is("amd")) return cpu_path::avx512_bf16;
-  if (runs_here(cpu_path::avx512)) return cpu_path::avx512;
-  if (runs_here(cpu_path::avx2)) return cpu_path::avx2;
-#endif
+inline cpu_path best_path(const processor& p = this_processor()) {
+  if (p.runs(cpu_path::amx)) return cpu_path::amx;
+  if (p.runs(cpu_path::avx512_bf16) && p.maker == processor_maker::amd) return cpu_path::avx512_bf16;
+  if (p.runs(cpu_path::avx512)) return cpu_path::avx512;
+  if (p.runs(cpu_path::avx2)) return cpu_path::avx2;
   return cpu_path::portable;
 }
 
 // `wanted`, or for automatic the path that NORMUON_CPU names, or the best one. What the environment names is lowered to
-// what this processor runs. Throws where the processor can't run what is wanted, or the environment's name is none.
-inline cpu_path chosen_path(cpu_path wanted) {
+// what the processor runs. Throws where the processor can't run what is wanted, or the environment's name is none.
+inline cpu_path chosen_path(cpu_path wanted, const processor& p = this_processor()) {
   if (static_cast<std::size_t>(wanted) >= cpu_path_names.size())
     fail(error_code::option, "expected a path of kernels, got ", static_cast<int>(wanted));
   if (wanted != cpu_path::automatic) {
-    if (!runs_here(wanted)) fail(error_code::option, "this processor can't run the path ", name_of(wanted));
+    if (!p.runs(wanted)) fail(error_code::option, "this processor can't run the path ", name_of(wanted));
     return wanted;
   }
   const char* const name = std::getenv("NORMUON_CPU");
-  if (name == nullptr || *name == '\0') return best_path();
+  if (name == nullptr || *name == '\0') return best_path(p);
   for (std::size_t i = 1; i < cpu_path_names.size(); ++i)
     if (const auto named = static_cast<cpu_path>(i); cpu_path_names[i] == name)
-      return runs_here(named) ? named : std::min(named, best_path());
+      return p.runs(named) ? named : std::min(named, best_path(p));
   fail(error_code::option, "NORMUON_CPU names no path: expected portable, avx2, avx512, avx512_bf16 or amx, got ",
        name);
 }
@@ -75,7 +56,6 @@ decltype(auto) with_kernel(cpu_path path, compute_type compute, F&& f) {
     return f.template operator()<amx_tile<amx_instructions>>();
   if (path == cpu_path::avx512_bf16 && compute == compute_type::bfloat16)
     return f.template operator()<avx512_bf16_tile>();
-  if (path == cpu_path::amx) return f.template operator()<avx512_tile_of_parts>();
   if (path >= cpu_path::avx512) return f.template operator()<avx512_tile>();
   if (path == cpu_path::avx2) return f.template operator()<avx2_tile>();
 #endif

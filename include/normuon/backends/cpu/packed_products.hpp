@@ -31,20 +31,17 @@ constexpr index_t rows_of_task(index_t cells) {
   constexpr index_t cached = (index_t{1} << 20) / static_cast<index_t>(sizeof(typename K::cell));
   return std::clamp(cached / std::max<index_t>(cells, 1), 2 * K::columns, most_rows_of_task) / K::columns * K::columns;
 }
-// Those that for_each_sum keeps, at most.
-template <tile_kernel K>
-inline constexpr index_t rows_of_sums = K::cells_at_once < all_cells ? most_rows_of_task : 2 * K::columns;
 
 // A B, tile by tile, where A has columns: calls done(tile, i) for each tile of rows first to last - 1, of columns j on;
 // panels_of(i) says how many of its panels are needed. Of the first `kept` rows, tiles lie row by row in `block` until
-// the end. It has room for rows_of_sums<K> rows.
+// the end. It has room for most_rows_of_task rows.
 template <tile_kernel K, class Panels, class Done>
 void for_each_sum(float* block, const packed_matrix<K>& A, const packed_matrix<K>& B, index_t j, index_t first,
                   index_t last, index_t kept, Panels&& panels_of, Done&& done) {
   [[maybe_unused]] const typename K::registers registers;
-  alignas(64) typename K::cell made[K::has_one_form ? K::cells_at_once * K::width : 1];
-  const index_t cells = A.cells_across();
-  const index_t parts = std::max<index_t>(1, (cells + K::cells_at_once - 1) / K::cells_at_once);
+  alignas(64) typename K::cell made[K::has_one_form ? K::cells_at_once() * K::width : 1];
+  const index_t cells = A.cells_across(), at_once = K::cells_at_once();
+  const index_t parts = std::max<index_t>(1, (cells + at_once - 1) / at_once);
   const index_t depth = round_up((cells + parts - 1) / parts, cells_of_part);
   for (index_t q = 0; q < cells; q += depth) {
     const index_t n = std::min(depth, cells - q);
@@ -64,7 +61,7 @@ void packed_product(Lanes& lanes, const packed_matrix<K>& Y, const packed_matrix
                     const finish<K>& end) {
   const index_t height = rows_of_task<K>(A.cells_across()), blocks = (Y.cols + K::columns - 1) / K::columns;
   lanes.for_each((Y.rows + height - 1) / height * blocks, [&](index_t task) {
-    alignas(64) float sums[rows_of_sums<K> * K::columns];
+    alignas(64) float sums[most_rows_of_task * K::columns];
     const index_t first = task / blocks * height, j = task % blocks * K::columns;
     const index_t panels = std::min(K::panels, (Y.cols - j) / K::width);
     for_each_sum<K>(
@@ -82,7 +79,7 @@ void packed_symmetric_product(Lanes& lanes, const packed_matrix<K>& Y, const pac
                               const packed_matrix<K>& B, const finish<K>& end) {
   const index_t n = Y.rows, height = rows_of_task<K>(A.cells_across()), blocks = (n + K::columns - 1) / K::columns;
   lanes.for_each((n + height - 1) / height * blocks, [&](index_t task) {
-    alignas(64) float sums[rows_of_sums<K> * K::columns];
+    alignas(64) float sums[most_rows_of_task * K::columns];
     const index_t j = task % blocks * K::columns, panels = std::min(K::panels, (n - j) / K::width);
     const index_t first = std::max(task / blocks * height, j), last = std::min(n, task / blocks * height + height);
     if (first >= last) return;

@@ -3,10 +3,6 @@
 #ifndef NORMUON_BACKENDS_CPU_TILES_AMX_HPP
 #define NORMUON_BACKENDS_CPU_TILES_AMX_HPP
 
-#include <cpuid.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include "normuon/backends/cpu/tiles/avx512.hpp"
 
 namespace normuon {
@@ -20,14 +16,6 @@ struct alignas(64) amx_configuration {
 
 // Tile registers are numbered by literals: 0 to 3 accumulate, 4 and 5 hold left tiles, 6 and 7 right ones.
 struct amx_instructions {
-  // Whether there are registers, and the system lets this process have them, for which it is asked once. From then on
-  // it refuses alternate signal stacks (sigaltstack) that have no room for them, and it refuses them where there is
-  // one.
-  static bool permitted() {
-    static const bool answer = asked();
-    return answer;
-  }
-
   // Set up for as long as this lives: that takes as long as some four blocks of a product.
   struct registers {
     [[gnu::target("amx-tile")]] registers() {
@@ -81,15 +69,6 @@ struct amx_instructions {
     _tile_stored(1, tile + 16, 128);
     _tile_stored(3, tile + 528, 128);
   }
-
- private:
-  static bool asked() {
-    unsigned a = 0, b = 0, c = 0, d = 0;
-    constexpr unsigned bf16 = 1U << 22, tile = 1U << 24, needed = bf16 | tile;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & needed) != needed) return false;
-    constexpr long request_permission = 0x1023, tile_data = 18;  // arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)
-    return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
-  }
 };
 
 // to[j * to_stride + i] <- from[i * from_stride + j] for a 16 x 16 block of 32-bit cells. Loads bring quarters of rows
@@ -123,9 +102,11 @@ template <class Instructions>
 struct amx_tile {
   using cell = bfloat16_pair;
   using registers = typename Instructions::registers;
-  static constexpr index_t depth = 2, width = 32, rows = 32, panels = 1, columns = 32, cells_at_once = 256;
+  static constexpr index_t depth = 2, width = 32, rows = 32, panels = 1, columns = 32;
   static constexpr bool has_one_form = true;
   static constexpr const char* name = "amx";
+
+  static constexpr index_t cells_at_once() { return 256; }
 
   static float number(cell c, index_t k) { return avx512_bf16_tile::number(c, k); }
   static cell with_number(cell c, index_t k, float x) { return avx512_bf16_tile::with_number(c, k, x); }

@@ -10,7 +10,6 @@ namespace normuon {
 
 struct avx2_tile : float_tile<8, 4, 3> {
   static constexpr const char* name = "avx2";
-  static constexpr index_t cells_at_once = all_cells;
 
   static void product(float* tile, index_t cells, const float* left, const float* right, index_t stride, index_t count,
                       bool adds) {

@@ -8,7 +8,6 @@ namespace normuon {
 
 struct portable_tile : float_tile<8, 4, 1> {
   static constexpr const char* name = "portable";
-  static constexpr index_t cells_at_once = all_cells;
 
   // 4 x 8: eight sums in registers.
   static void product(float* tile, index_t cells, const float* left, const float* right, index_t, index_t, bool adds) {
