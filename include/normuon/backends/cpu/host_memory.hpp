@@ -19,8 +19,8 @@ class host_memory {
   explicit host_memory(std::size_t bytes)
       : bytes_(new(alignment_for(bytes)) std::byte[rounded(bytes)], release{alignment_for(bytes)}), size_(bytes) {
 #if defined(__linux__)
-    // Products walk through all of it, for which a processor has too few entries of 4 KiB pages: a quarter of their time
-    // on one of Intel's. A kernel that has no larger ones refuses, and nothing is lost.
+    // Products walk through all of it, for which a processor has too few entries of 4 KiB pages: a quarter of their
+    // time on one of Intel's. A kernel that has no larger ones refuses, and nothing is lost.
     if (bytes >= huge_page) madvise(bytes_.get(), rounded(bytes), MADV_HUGEPAGE);
 #endif
     std::memset(bytes_.get(), 0, bytes);
