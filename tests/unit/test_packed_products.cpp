@@ -204,11 +204,12 @@ TEST_CASE_TEMPLATE("a product of several tasks, summed in parts, is that of plai
   if (!runs<K>()) return;
   random_source random(9);
   lanes<thread_pool> alone;
-  const index_t m = most_rows_of_task + 50, k = 600;  // AMX sums 512 of them at once
-  const packed<K> A(random.gaussian(m, k)), B(random.gaussian(k, 50));
-  packed<K> Y(m, 50), S = packed<K>::symmetric(m);
-  packed_product<K>(alone, Y.all, A.all, B.all, {});
-  packed_symmetric_product<K>(alone, S.all, A.all, A.all.transposed(), {});
+  using in_many = in_parts<K>;
+  const index_t m = most_rows_of_task + 50, k = 600;
+  const packed<in_many> A(random.gaussian(m, k)), B(random.gaussian(k, 50));
+  packed<in_many> Y(m, 50), S = packed<in_many>::symmetric(m);
+  packed_product<in_many>(alone, Y.all, A.all, B.all, {});
+  packed_symmetric_product<in_many>(alone, S.all, A.all, A.all.transposed(), {});
   const matrix x = A.numbers(), magnitude = magnitudes(x);
   check_near<K>(Y.numbers(), product(x, B.numbers()), product(magnitude, magnitudes(B.numbers())), k);
   check_near<K>(S.numbers(), product(x, transposed(x)), product(magnitude, transposed(magnitude)), k);
