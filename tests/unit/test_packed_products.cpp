@@ -181,7 +181,7 @@ struct in_parts : K {
 };
 template <class K>
 struct in_one_part : K {
-  static constexpr index_t cells_at_once() { return 64; }
+  static constexpr index_t cells_at_once() { return 256; }
 };
 
 TEST_CASE_TEMPLATE("a product that is summed in parts has the same bits", K, KERNELS) {

@@ -67,7 +67,7 @@ struct bfloat16_pair {
 };
 
 // cells_at_once() of kernels whose cells have 32 bits; 48 columns of 64 are 12 KiB. On AMD's Zen 5 a tile's product is
-// as fast out of either cache; Intel's processors save 6 to 20 % of an iteration by parts (docs/results.md).
+// as fast out of either cache; Intel's processors save 6 to 15 % of an iteration by parts (docs/results.md).
 inline index_t cells_in_first_level() { return this_processor().maker == processor_maker::intel ? 64 : all_cells; }
 
 // Packing and unpacking in plain loops, for kernels that have no instructions for it.
