@@ -1,4 +1,5 @@
 #include <doctest/doctest.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <string>
@@ -17,9 +18,9 @@ constexpr cpu_path all_paths[] = {cpu_path::portable, cpu_path::avx2, cpu_path::
 // Processors of all kinds, by what they run from avx2 on.
 constexpr processor other_zen{{true, true, true}, processor_maker::amd};
 constexpr processor zen4{{true, true, true, true, true}, processor_maker::amd};
-constexpr processor cascade_lake{{true, true, true, true}, processor_maker::intel};
+constexpr processor cascade_lake{{true, true, true, true}, processor_maker::intel, nullptr, 32 * 1024};
 constexpr processor cooper_lake{{true, true, true, true, true}, processor_maker::intel};
-constexpr processor sapphire_rapids{{true, true, true, true, true, true}, processor_maker::intel};
+constexpr processor sapphire_rapids{{true, true, true, true, true, true}, processor_maker::intel, nullptr, 48 * 1024};
 
 // The environment's NORMUON_CPU, for as long as this lives.
 class environment {
@@ -77,6 +78,20 @@ TEST_CASE("what this processor runs, it runs with all that is below it, and its 
   CHECK(this_processor().runs(best_path()));
   for (std::size_t i = 1; i < cpu_path_names.size(); ++i)
     if (this_processor().can_run[i]) CHECK(this_processor().can_run[i - 1]);
+}
+
+TEST_CASE("products are summed in parts on Intel's processors, deeper ones where the first-level cache is larger") {
+  CHECK(cells_in_first_level(cascade_lake) == 64);
+  CHECK(cells_in_first_level(sapphire_rapids) == 128);
+  CHECK(cells_in_first_level(cooper_lake) == 64);  // as long as it doesn't say how large its cache is
+  CHECK(cells_in_first_level(zen4) == all_cells);
+  CHECK(cells_in_first_level(processor{}) == all_cells);
+}
+
+TEST_CASE("an Intel processor states the first-level cache that the system knows, and others are not asked") {
+  const long known = sysconf(_SC_LEVEL1_DCACHE_SIZE);
+  const bool asked = this_processor().maker == processor_maker::intel;
+  CHECK(this_processor().first_level_bytes == (asked ? static_cast<unsigned>(known) : 0U));
 }
 
 TEST_CASE("the environment names the path, or what the processor has below it") {

@@ -188,16 +188,16 @@ class basic_host_backend {
   void neuron_step(views out, views W, vectors<Real> f, const operand& X, side neurons, number rate, number decay,
                    const update_formula& formula, flags ok, const low_bits& low = {}) {
     for_each_written(out, formula, ok, [&](std::size_t i, const band& b) {
-      chunk<Real> w_buffer, result;
+      chunk<Real> w_buffer;
       const weight_access<Real> weights(low, i, {0, W[i].rows});
       const line_order order = line_order::of_rows(W[i]);
       const Real r = as_real(rate), c = as_real(decay);
-      for_each_scaled_chunk(W[i], f.data[i], X, i, neurons, b,
-                            [&](index_t row, index_t first, index_t n, const Real* d) {
-                              const Real* w = weights.read({W[i], order, row, first, n}, w_buffer);
-                              for (index_t k = 0; k < n; ++k) result[k] = updated(w[k], d[k], r, c, formula);
-                              weights.write({out[i], order, row, first, n}, result);
-                            });
+      for_each_scaled_chunk(
+          W[i], f.data[i], X, i, neurons, b, [&](index_t row, index_t first, index_t n, const Real* d) {
+            Real* w = weights.open({W[i], order, row, first, n}, {out[i], order, row, first, n}, w_buffer);
+            for (index_t k = 0; k < n; ++k) w[k] = updated(w[k], d[k], r, c, formula);
+            weights.write({out[i], order, row, first, n}, w);
+          });
     });
   }
 

@@ -12,8 +12,10 @@
 
 namespace normuon {
 
-// Numbers in a chunk: 2 KiB of doubles, so that a handful of them stay in 32 KiB of cache.
-inline constexpr index_t chunk_length = 256;
+// Numbers in a chunk: few enough that a processor already asks memory for the next one's while it computes, and enough
+// that the calls around one don't count.
+inline constexpr index_t chunk_length = 128;
+static_assert(chunk_length % 8 == 0, "the bits of ordered_sum depend on where a chunk begins");
 
 template <class Real>
 using chunk = Real[chunk_length];
@@ -80,19 +82,26 @@ bool is_array_of(const segment& s) {
   return s.step() == 1 && s.view.type == element_type_of<Real>;
 }
 
-// The segment as reals: in place where it lies so, else converted into `buffer`.
+// The segment as reals that may be changed: in place where it lies so, else converted into `buffer`. Where they are
+// changed, what was returned is to be given to `write` for the same segment.
 template <class Real>
-const Real* read(const segment& s, chunk<Real>& buffer) {
+Real* open(const segment& s, chunk<Real>& buffer) {
   if (is_array_of<Real>(s)) return s.start<Real>();
   convert_from(s, static_cast<Real*>(buffer));
   return buffer;
 }
 
-// Writes reals to the segment.
+// The same, to be read only.
+template <class Real>
+const Real* read(const segment& s, chunk<Real>& buffer) {
+  return open(s, buffer);
+}
+
+// Writes reals to the segment, unless they lie there already.
 template <class Real>
 void write(const segment& s, const Real* from) {
-  if (is_array_of<Real>(s)) std::copy_n(from, s.n, s.start<Real>());
-  else convert_to(s, from);
+  if (!is_array_of<Real>(s)) convert_to(s, from);
+  else if (from != s.start<Real>()) std::copy_n(from, s.n, s.start<Real>());
 }
 
 // Calls f(line, first, n) for all chunks of all lines, in order.

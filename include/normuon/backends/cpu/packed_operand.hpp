@@ -17,6 +17,7 @@ namespace normuon {
 // scattered over panels, for which a first-level cache needs room; what leaves is better read and written in long
 // lines.
 inline constexpr index_t rows_of_door = bands::door, columns_entering = 96, columns_leaving = chunk_length;
+static_assert(columns_entering <= chunk_length, "what enters is read chunk by chunk");
 using entering_block = float[rows_of_door][columns_entering];
 using leaving_block = float[rows_of_door][columns_leaving];
 

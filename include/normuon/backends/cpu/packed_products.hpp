@@ -39,6 +39,7 @@ template <tile_kernel K, class Panels, class Done>
 void for_each_sum(float* block, const packed_matrix<K>& A, const packed_matrix<K>& B, index_t j, index_t first,
                   index_t last, index_t kept, Panels&& panels_of, Done&& done) {
   [[maybe_unused]] const typename K::registers registers;
+  static_assert(!K::has_one_form || K::cells_at_once() % cells_of_part == 0, "there is room for a part");
   alignas(64) typename K::cell made[K::has_one_form ? K::cells_at_once() * K::width : 1];
   const index_t cells = A.cells_across(), at_once = K::cells_at_once();
   const index_t parts = std::max<index_t>(1, (cells + at_once - 1) / at_once);

@@ -1,5 +1,6 @@
 // The elementwise operations on one matrix of the host, each in one pass over the formulas: what any CPU backend needs.
-// Results go through a chunk of their own, so an output may be an input.
+// What is read and written is changed in place where it lies as the reals that are computed with, else in a chunk.
+// Other results go through a chunk of their own, so an output may be an input.
 #ifndef NORMUON_BACKENDS_CPU_PASSES_HPP
 #define NORMUON_BACKENDS_CPU_PASSES_HPP
 
@@ -48,14 +49,14 @@ void blend(const matrix_view& out, Real x, const matrix_view& A, Real y, const m
 // M <- keep M + take G, then U <- keep M + take G
 template <class Real>
 void momentum(const matrix_view& M, const matrix_view& U, const matrix_view& G, Real keep, Real take) {
-  chunk<Real> m_buffer, g_buffer, new_m, u;
+  chunk<Real> m_buffer, g_buffer, u;
   const line_order order = line_order::as_stored(M);
   for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
-    const Real* m = read<Real>({M, order, line, first, n}, m_buffer);
+    Real* m = open<Real>({M, order, line, first, n}, m_buffer);
     const Real* g = read<Real>({G, order, line, first, n}, g_buffer);
-    for (index_t k = 0; k < n; ++k) new_m[k] = blend(take, g[k], keep, m[k]);
-    for (index_t k = 0; k < n; ++k) u[k] = blend(take, g[k], keep, new_m[k]);
-    write<Real>({M, order, line, first, n}, new_m);
+    for (index_t k = 0; k < n; ++k) m[k] = blend(take, g[k], keep, m[k]);
+    for (index_t k = 0; k < n; ++k) u[k] = blend(take, g[k], keep, m[k]);
+    write<Real>({M, order, line, first, n}, m);
     write<Real>({U, order, line, first, n}, u);
   });
 }
@@ -64,13 +65,13 @@ void momentum(const matrix_view& M, const matrix_view& U, const matrix_view& G, 
 template <class Real>
 void apply(const matrix_view& out, const matrix_view& W, const matrix_view& D, Real rate, Real decay,
            const update_formula& formula, const weight_access<Real>& weights) {
-  chunk<Real> w_buffer, d_buffer, result;
+  chunk<Real> w_buffer, d_buffer;
   const line_order order = line_order::as_stored(W);
   for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
-    const Real* w = weights.read({W, order, line, first, n}, w_buffer);
+    Real* w = weights.open({W, order, line, first, n}, {out, order, line, first, n}, w_buffer);
     const Real* d = read<Real>({D, order, line, first, n}, d_buffer);
-    for (index_t k = 0; k < n; ++k) result[k] = updated(w[k], d[k], rate, decay, formula);
-    weights.write({out, order, line, first, n}, result);
+    for (index_t k = 0; k < n; ++k) w[k] = updated(w[k], d[k], rate, decay, formula);
+    weights.write({out, order, line, first, n}, w);
   });
 }
 
@@ -121,26 +122,26 @@ template <class Real>
 double adamw(const matrix_view& out, const matrix_view& W, const matrix_view& M, const matrix_view& V,
              const matrix_view& G, const adamw_step<Real>& s, const update_formula& formula,
              const weight_access<Real>& weights) {
-  chunk<Real> w_buffer, m_buffer, v_buffer, g_buffer, new_w, new_m, new_v, d;
+  chunk<Real> w_buffer, m_buffer, v_buffer, g_buffer, d;
   ordered_sum squares;
   const line_order order = line_order::as_stored(W);
   for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
-    const Real* w = weights.read({W, order, line, first, n}, w_buffer);
-    const Real* m = read<Real>({M, order, line, first, n}, m_buffer);
-    const Real* v = read<Real>({V, order, line, first, n}, v_buffer);
+    Real* w = weights.open({W, order, line, first, n}, {out, order, line, first, n}, w_buffer);
+    Real* m = open<Real>({M, order, line, first, n}, m_buffer);
+    Real* v = open<Real>({V, order, line, first, n}, v_buffer);
     const Real* g = read<Real>({G, order, line, first, n}, g_buffer);
     for (index_t k = 0; k < n; ++k) {
       const adamw_element<Real> e = adamw_moments(m[k], v[k], s.gradient_scale * g[k], s.beta1, s.beta2, s.correction2);
-      new_m[k] = e.m, new_v[k] = e.v, d[k] = e.d;
+      m[k] = e.m, v[k] = e.v, d[k] = e.d;
     }
     square_roots(d, n);
     for (index_t k = 0; k < n; ++k) {
-      d[k] = adamw_direction(new_m[k], d[k], s.correction1, s.epsilon);
-      new_w[k] = updated(w[k], d[k], s.rate, s.decay, formula);
+      d[k] = adamw_direction(m[k], d[k], s.correction1, s.epsilon);
+      w[k] = updated(w[k], d[k], s.rate, s.decay, formula);
     }
-    write<Real>({M, order, line, first, n}, new_m);
-    write<Real>({V, order, line, first, n}, new_v);
-    weights.write({out, order, line, first, n}, new_w);
+    write<Real>({M, order, line, first, n}, m);
+    write<Real>({V, order, line, first, n}, v);
+    weights.write({out, order, line, first, n}, w);
     squares.add_squares(d, n);
   });
   return squares.value();

@@ -1,4 +1,5 @@
-// What this processor is: who made it, and which paths of kernels it and its operating system run.
+// What this processor is: who made it, which paths of kernels it and its operating system run, and how large the cache
+// is that feeds them.
 #ifndef NORMUON_BACKENDS_CPU_PROCESSOR_HPP
 #define NORMUON_BACKENDS_CPU_PROCESSOR_HPP
 
@@ -14,11 +15,12 @@ namespace normuon {
 
 enum class processor_maker { other, amd, intel };
 
-// What the choice of kernels depends on.
+// What the choice of kernels depends on, and how deep the parts are that they sum at once.
 struct processor {
   std::array<bool, cpu_path_names.size()> can_run{true, true};  // by path: automatic and portable everywhere
   processor_maker maker = processor_maker::other;
   bool (*permits_amx)() = nullptr;  // asks the system, where it must be asked
+  unsigned first_level_bytes = 0;   // of a core's data cache; 0: unknown, or not asked for
 
   bool runs(cpu_path path) const {
     return can_run[static_cast<std::size_t>(path)] && (path != cpu_path::amx || !permits_amx || permits_amx());
@@ -31,6 +33,18 @@ inline bool has_amx() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   constexpr unsigned bf16 = 1U << 22, tile = 1U << 24, needed = bf16 | tile;
   return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & needed) == needed;
+}
+
+// Bytes of a core's first-level data cache, as Intel's processors state it, or 0.
+inline unsigned stated_first_level_bytes() {
+  constexpr unsigned caches = 4, most = 16, data = 1;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  for (unsigned k = 0; k < most && __get_cpuid_count(caches, k, &a, &b, &c, &d); ++k) {
+    const unsigned kind = a & 0x1f, level = (a >> 5) & 7;
+    const unsigned line = (b & 0xfff) + 1, partitions = ((b >> 12) & 0x3ff) + 1, ways = (b >> 22) + 1, sets = c + 1;
+    if (kind == data && level == 1) return line * partitions * ways * sets;
+  }
+  return 0;
 }
 
 // Whether the system lets this process have AMX's registers, for which it is asked once. From then on it refuses
@@ -55,7 +69,10 @@ inline processor detected_processor() {
   runs(cpu_path::amx) = runs(cpu_path::avx512_bf16) && __builtin_cpu_supports("avx512bw") && has_amx();
   p.permits_amx = amx_is_permitted;
   if (__builtin_cpu_is("amd")) p.maker = processor_maker::amd;
-  if (__builtin_cpu_is("intel")) p.maker = processor_maker::intel;
+  if (__builtin_cpu_is("intel")) {
+    p.maker = processor_maker::intel;
+    p.first_level_bytes = stated_first_level_bytes();
+  }
 #endif
   return p;
 }

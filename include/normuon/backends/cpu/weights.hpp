@@ -60,13 +60,18 @@ class weight_access {
     by_chance_ = true;
   }
 
-  // Where the step of a segment of the weight begins: in place, or in `buffer`.
-  const Real* read(const segment& w, chunk<Real>& buffer) const {
-    const Real* weights = normuon::read<Real>(w, buffer);
-    if (!master_.data) return weights;
-    chunk<Real> master_buffer;
-    const Real* masters = normuon::read<Real>({master_, w.order, w.line, w.first, w.n}, master_buffer);
-    begin_at_masters(w.view.type, static_cast<Real*>(buffer), weights, masters, w.n);
+  // Where the step of a segment of the weight begins, to be changed into where it ends and given to `write` for `out`:
+  // in place where `out` is the weight itself, else in `buffer`.
+  Real* open(const segment& w, const segment& out, chunk<Real>& buffer) const {
+    Real* const weights = normuon::open<Real>(w, buffer);
+    if (master_.data) {
+      chunk<Real> master_buffer;
+      const Real* masters = normuon::read<Real>({master_, w.order, w.line, w.first, w.n}, master_buffer);
+      begin_at_masters(w.view.type, static_cast<Real*>(buffer), weights, masters, w.n);
+    } else if (is_array_of<Real>(w)) {
+      if (is_array_of<Real>(out) && out.start<Real>() == weights) return weights;
+      std::copy_n(weights, w.n, static_cast<Real*>(buffer));
+    }
     return buffer;
   }
 
