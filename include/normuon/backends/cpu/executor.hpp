@@ -41,7 +41,6 @@ class thread_pool {
     if (threads < 0) fail(error_code::option, "expected a number of threads >= 0, got ", threads);
     const int all = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
     const int wanted = threads > 0 ? threads : all;
-    outnumbers_processors_ = wanted > all;
     threads_.reserve(static_cast<std::size_t>(wanted - 1));
     try {
       for (int worker = 1; worker < wanted; ++worker) threads_.emplace_back([this, worker] { wait_for_work(worker); });
@@ -93,15 +92,19 @@ class thread_pool {
   using call_type = void (*)(void*, int, std::int64_t);
 
   // Looks for a moment whether `happened`: for longer than the last tasks of a product mostly differ, and than it takes
-  // to fall asleep and be woken on a virtual machine. Where threads outnumber processors, others need them.
+  // to fall asleep and be woken on a virtual machine. After some 25 microseconds other threads may have the processor,
+  // as what is waited for may need it.
   template <class Condition>
-  bool soon(const Condition& happened) const {
-    if (happened()) return true;
-    if (outnumbers_processors_) return false;
-    constexpr std::chrono::microseconds moment(100);
-    for (const auto begin = std::chrono::steady_clock::now(); std::chrono::steady_clock::now() - begin < moment;) {
-      pause();
+  static bool soon(const Condition& happened) {
+    constexpr int looks = 500;
+    for (int look = 0; look < looks; ++look) {
       if (happened()) return true;
+      pause();
+    }
+    constexpr std::chrono::microseconds moment(75);
+    for (const auto begin = std::chrono::steady_clock::now(); std::chrono::steady_clock::now() - begin < moment;) {
+      if (happened()) return true;
+      std::this_thread::yield();
     }
     return false;
   }
@@ -181,7 +184,6 @@ class thread_pool {
   }
 
   std::vector<std::thread> threads_;
-  bool outnumbers_processors_ = false;
   std::mutex mutex_;
   std::condition_variable start_, done_;
   std::atomic<std::uint64_t> generation_{0};
