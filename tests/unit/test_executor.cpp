@@ -1,4 +1,5 @@
 #include <doctest/doctest.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <atomic>
@@ -54,8 +55,20 @@ TEST_CASE("no tasks are none, also where their number is negative") {
   e.for_each(-3, [](int, std::int64_t) { FAIL("there is nothing to do"); });
 }
 
-TEST_CASE("by default there are as many workers as the machine runs at once") {
-  CHECK(thread_pool().size() == std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
+TEST_CASE("by default there are as many workers as processors that the thread may use") {
+  CHECK(thread_pool().size() == normuon::threads_at_once());
+  cpu_set_t allowed;
+  REQUIRE(sched_getaffinity(0, sizeof allowed, &allowed) == 0);
+  CHECK(normuon::threads_at_once() == CPU_COUNT(&allowed));
+  int size_of_bound = 0;
+  std::thread([&] {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    for (std::size_t k = 0; k < CPU_SETSIZE && CPU_COUNT(&one) == 0; ++k)
+      if (CPU_ISSET(k, &allowed)) CPU_SET(k, &one);
+    if (sched_setaffinity(0, sizeof one, &one) == 0) size_of_bound = thread_pool().size();
+  }).join();
+  CHECK(size_of_bound == 1);
 }
 
 TEST_CASE("a number of threads below 0 is refused") {

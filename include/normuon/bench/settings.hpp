@@ -7,9 +7,9 @@
 #include <memory>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <vector>
 
+#include "normuon/backends/cpu/executor.hpp"
 #include "normuon/bench/machine.hpp"
 #include "normuon/errors.hpp"
 
@@ -27,9 +27,9 @@ inline std::string text_of(const matrix_shape& m) {
   return m.count == 1 ? one : one + 'x' + std::to_string(m.count);
 }
 
-// 1, 2, 4 and so on, and all that the machine runs at once.
+// 1, 2, 4 and so on, and all that run at once.
 inline std::vector<int> usual_thread_counts() {
-  const int all = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  const int all = threads_at_once();
   std::vector<int> counts;
   for (int n = 1; n < all; n *= 2) counts.push_back(n);
   counts.push_back(all);

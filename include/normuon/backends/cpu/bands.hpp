@@ -8,7 +8,6 @@
 #include <numeric>
 
 #include "normuon/backends/cpu/executor.hpp"
-#include "normuon/backends/cpu/vectorized.hpp"
 #include "normuon/matrix_view.hpp"
 
 namespace normuon {
@@ -57,7 +56,7 @@ inline matrix_view part(const matrix_view& v, const band& rows) {
 template <class Lanes, class F>
 void for_each_band(Lanes& lanes, index_t rows, F&& f) {
   const bands all(rows);
-  lanes.for_each(all.count(), [&](index_t k) { vectorized([&] { f(all[k], k); }); });
+  lanes.for_each(all.count(), [&](index_t k) { f(all[k], k); });
 }
 
 // f(band) of all bands, in their order, then values of a T.

@@ -58,9 +58,13 @@ inline double largest_in(const matrix_view& U) {
   const line_order order = line_order::of_rows(U);
   chunk<double> buffer;
   double most = 0;
-  for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
+  for_each_chunk(order, are_arrays_of<double>(order, U), [&](index_t line, index_t first, index_t n) {
     const double* u = read<double>({U, order, line, first, n}, buffer);
-    for (index_t k = 0; k < n; ++k) most = std::max(most, std::abs(u[k]));
+    most = vectorized([=] {
+      double all = most;
+      for (index_t k = 0; k < n; ++k) all = std::max(all, std::abs(u[k]));
+      return all;
+    });
   });
   return most;
 }
@@ -69,12 +73,20 @@ inline double largest_in(const matrix_view& U) {
 template <class Real>
 double sum_of_squares(const matrix_view& U, Real unit) {
   const line_order order = line_order::of_rows(U);
-  chunk<Real> buffer, scaled;
+  chunk<Real> buffer;
   ordered_sum squares;
-  for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
+  for_each_chunk(order, are_arrays_of<Real>(order, U), [&](index_t line, index_t first, index_t n) {
     const Real* u = read<Real>({U, order, line, first, n}, buffer);
-    for (index_t k = 0; k < n; ++k) scaled[k] = unit * u[k];
-    squares.add_squares(scaled, n);
+    squares = vectorized([=] {
+      ordered_sum sum = squares;
+      Real scaled[chunk_length];
+      for (index_t k = 0; k < n; k += chunk_length) {
+        const index_t length = std::min(n - k, chunk_length);
+        for (index_t j = 0; j < length; ++j) scaled[j] = unit * u[k + j];
+        sum.add_squares(scaled, length);
+      }
+      return sum;
+    });
   });
   return squares.value();
 }
@@ -102,21 +114,24 @@ void load_rows(const dense_operand& X, index_t i, const matrix_view& U, const ba
   T* const to = X.matrix<T>(i);
   const index_t s = X.shape().rows;
   const compute_type compute = X.shape().compute;
-  const auto enter = [&](Real u) { return rounded<T>(static_cast<double>(u) * unit * factor, compute); };
+  const bool tall = U.rows > U.cols;
   const line_order order = line_order::of_rows(U);
   chunk<Real> buffers[block_rows];
-  const Real* rows[block_rows];
+  const Real* lines[block_rows];
   for (index_t i0 = rows_of_u.first; i0 < rows_of_u.end; i0 += block_rows) {
     const index_t height = std::min(block_rows, rows_of_u.end - i0);
     for (index_t j0 = 0; j0 < U.cols; j0 += chunk_length) {
       const index_t n = std::min(chunk_length, U.cols - j0);
-      for (index_t k = 0; k < height; ++k) rows[k] = read<Real>({U, order, i0 + k, j0, n}, buffers[k]);
-      if (U.rows > U.cols)
-        for (index_t k = 0; k < height; ++k)
-          for (index_t j = 0; j < n; ++j) to[(i0 + k) * s + j0 + j] = enter(rows[k][j]);
-      else
-        for (index_t j = 0; j < n; ++j)
-          for (index_t k = 0; k < height; ++k) to[(j0 + j) * s + i0 + k] = enter(rows[k][j]);
+      for (index_t k = 0; k < height; ++k) lines[k] = read<Real>({U, order, i0 + k, j0, n}, buffers[k]);
+      vectorized([=, rows = &lines[0]] {
+        const auto enter = [&](Real u) { return rounded<T>(static_cast<double>(u) * unit * factor, compute); };
+        if (tall)
+          for (index_t k = 0; k < height; ++k)
+            for (index_t j = 0; j < n; ++j) to[(i0 + k) * s + j0 + j] = enter(rows[k][j]);
+        else
+          for (index_t j = 0; j < n; ++j)
+            for (index_t k = 0; k < height; ++k) to[(j0 + j) * s + i0 + k] = enter(rows[k][j]);
+      });
     }
   }
 }
@@ -130,21 +145,24 @@ void for_each_scaled_chunk(const dense_operand& X, index_t i, bool tall, side ne
   const index_t s = X.shape().rows, l = X.shape().cols;
   const index_t user_cols = tall ? s : l;
   const bool factor_by_row = (neurons == side::rows) != tall;
-  const auto leave = [&](T x, index_t row, index_t col) {
-    using wide = std::common_type_t<T, Real>;
-    return static_cast<Real>(static_cast<wide>(factor[factor_by_row ? row : col]) * static_cast<wide>(x));
-  };
-  chunk<Real> d[block_rows];
+  chunk<Real> buffers[block_rows];
+  chunk<Real>* const d = buffers;
   for (index_t i0 = rows.first; i0 < rows.end; i0 += block_rows) {
     const index_t height = std::min(block_rows, rows.end - i0);
     for (index_t j0 = 0; j0 < user_cols; j0 += chunk_length) {
       const index_t n = std::min(chunk_length, user_cols - j0);
-      if (tall)
-        for (index_t k = 0; k < height; ++k)
-          for (index_t j = 0; j < n; ++j) d[k][j] = leave(from[(i0 + k) * s + j0 + j], i0 + k, j0 + j);
-      else
-        for (index_t j = 0; j < n; ++j)
-          for (index_t k = 0; k < height; ++k) d[k][j] = leave(from[(j0 + j) * s + i0 + k], i0 + k, j0 + j);
+      vectorized([=] {
+        const auto leave = [&](T x, index_t row, index_t col) {
+          using wide = std::common_type_t<T, Real>;
+          return static_cast<Real>(static_cast<wide>(factor[factor_by_row ? row : col]) * static_cast<wide>(x));
+        };
+        if (tall)
+          for (index_t k = 0; k < height; ++k)
+            for (index_t j = 0; j < n; ++j) d[k][j] = leave(from[(i0 + k) * s + j0 + j], i0 + k, j0 + j);
+        else
+          for (index_t j = 0; j < n; ++j)
+            for (index_t k = 0; k < height; ++k) d[k][j] = leave(from[(j0 + j) * s + i0 + k], i0 + k, j0 + j);
+      });
       for (index_t k = 0; k < height; ++k) f(i0 + k, j0, n, static_cast<const Real*>(d[k]));
     }
   }
@@ -157,17 +175,24 @@ void mean_squares_of(Real* r, const dense_operand& X, index_t i, side neurons, c
   const index_t s = X.shape().rows, l = X.shape().cols;
   if (neurons == side::cols) {
     for (index_t k = lines.first; k < lines.end; ++k) {
-      ordered_sum squares;
-      squares.add_squares(x + k * s, s);
-      r[k] = static_cast<Real>(squares.value() / static_cast<double>(s));
+      const double squares = vectorized([=] {
+        ordered_sum of_line;
+        of_line.add_squares(x + k * s, s);
+        return of_line.value();
+      });
+      r[k] = static_cast<Real>(squares / static_cast<double>(s));
     }
     return;
   }
   for (index_t k0 = lines.first; k0 < lines.end; k0 += block_rows) {
     const index_t height = std::min(block_rows, lines.end - k0);
-    double sums[block_rows] = {};
-    for (index_t j = 0; j < l; ++j)
-      for (index_t k = 0; k < height; ++k) sums[k] = ordered_sum::add_square(sums[k], x[j * s + k0 + k]);
+    double sums[block_rows];
+    vectorized([=, to = &sums[0]] {
+      double all[block_rows] = {};
+      for (index_t j = 0; j < l; ++j)
+        for (index_t k = 0; k < height; ++k) all[k] = ordered_sum::add_square(all[k], x[j * s + k0 + k]);
+      std::copy_n(all, block_rows, to);
+    });
     for (index_t k = 0; k < height; ++k) r[k0 + k] = static_cast<Real>(sums[k] / static_cast<double>(l));
   }
 }

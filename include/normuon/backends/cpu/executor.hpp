@@ -1,5 +1,5 @@
 // What shares out numbered tasks among threads, and a pool that does. Which thread runs a task is not determined; what
-// it computes must not depend on that. Standard library only.
+// it computes must not depend on that.
 #ifndef NORMUON_BACKENDS_CPU_EXECUTOR_HPP
 #define NORMUON_BACKENDS_CPU_EXECUTOR_HPP
 
@@ -15,9 +15,23 @@
 #include <type_traits>
 #include <vector>
 
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
 #include "normuon/errors.hpp"
 
 namespace normuon {
+
+// As many threads as run at once: on Linux on the processors that the calling thread may use, of which mpirun, a batch
+// system or taskset may have left it a part of the machine's.
+inline int threads_at_once() {
+#if defined(__linux__)
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) return std::max(1, CPU_COUNT(&allowed));
+#endif
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
 
 // size(): workers, at least 1. for_each(count, task): calls task(worker, i) once for each i = 0 to count - 1, with
 // worker below size() and never the same at once, and returns when all are done; what a task throws is rethrown.
@@ -36,11 +50,10 @@ concept waiting_executor = executor<E> && requires(E& e, void (*call)(void*)) { 
 // One for_each at a time.
 class thread_pool {
  public:
-  // threads: at least 1, or 0 for as many as the machine runs at once. Throws where it is less.
+  // threads: at least 1, or 0 for threads_at_once(). Throws where it is less.
   explicit thread_pool(int threads = 0) {
     if (threads < 0) fail(error_code::option, "expected a number of threads >= 0, got ", threads);
-    const int all = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-    const int wanted = threads > 0 ? threads : all;
+    const int wanted = threads > 0 ? threads : threads_at_once();
     threads_.reserve(static_cast<std::size_t>(wanted - 1));
     try {
       for (int worker = 1; worker < wanted; ++worker) threads_.emplace_back([this, worker] { wait_for_work(worker); });
@@ -92,21 +105,18 @@ class thread_pool {
   using call_type = void (*)(void*, int, std::int64_t);
 
   // Looks for a moment whether `happened`: for longer than the last tasks of a product mostly differ, and than it takes
-  // to fall asleep and be woken on a virtual machine. After some 25 microseconds other threads may have the processor,
-  // as what is waited for may need it.
+  // to fall asleep and be woken on a virtual machine. After a quarter of it other threads may have the processor, as
+  // what is waited for may need it.
   template <class Condition>
   static bool soon(const Condition& happened) {
-    constexpr int looks = 500;
-    for (int look = 0; look < looks; ++look) {
+    constexpr std::chrono::microseconds selfish(25), moment(100);
+    for (const auto begin = std::chrono::steady_clock::now();;) {
       if (happened()) return true;
-      pause();
+      const auto waited = std::chrono::steady_clock::now() - begin;
+      if (waited > moment) return false;
+      if (waited > selfish) std::this_thread::yield();
+      else pause();
     }
-    constexpr std::chrono::microseconds moment(75);
-    for (const auto begin = std::chrono::steady_clock::now(); std::chrono::steady_clock::now() - begin < moment;) {
-      if (happened()) return true;
-      std::this_thread::yield();
-    }
-    return false;
   }
   static void pause() {
 #if defined(__x86_64__)

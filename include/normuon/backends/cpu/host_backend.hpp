@@ -162,9 +162,8 @@ class basic_host_backend {
                flags ok) {
     for (std::size_t i = 0; i < f.data.size(); ++i)
       if (goes(ok, i))
-        vectorized([&] {
-          normuon::factors(v.data.empty() ? nullptr : v.data[i], f.data[i], r.data[i], f.length, *beta2, formula);
-        });
+        vectorized([=, v = v.data.empty() ? nullptr : v.data[i], f = f.data[i], r = r.data[i], n = f.length,
+                    b = *beta2] { normuon::factors(v, f, r, n, b, formula); });
   }
 
   void store_scaled(views D, vectors<Real> f, const operand& X, side neurons, flags ok) {
@@ -195,7 +194,7 @@ class basic_host_backend {
       for_each_scaled_chunk(
           W[i], f.data[i], X, i, neurons, b, [&](index_t row, index_t first, index_t n, const Real* d) {
             Real* w = weights.open({W[i], order, row, first, n}, {out[i], order, row, first, n}, w_buffer);
-            for (index_t k = 0; k < n; ++k) w[k] = updated(w[k], d[k], r, c, formula);
+            step_along(w, d, n, r, c, formula);
             weights.write({out[i], order, row, first, n}, w);
           });
     });

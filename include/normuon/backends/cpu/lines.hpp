@@ -15,7 +15,9 @@ namespace normuon {
 // Numbers in a chunk: few enough that a processor already asks memory for the next one's while it computes, and enough
 // that the calls around one don't count.
 inline constexpr index_t chunk_length = 128;
-static_assert(chunk_length % 8 == 0, "the bits of ordered_sum depend on where a chunk begins");
+
+// Numbers that are walked at once where they lie as the reals that are computed with.
+inline constexpr index_t stretch_length = 8 * chunk_length;
 
 template <class Real>
 using chunk = Real[chunk_length];
@@ -29,8 +31,8 @@ struct line_order {
   static line_order of_rows(const matrix_view& v) { return {true, v.rows, v.cols}; }
   static line_order as_stored(const matrix_view& v) {
     const auto size = [](index_t stride) { return stride < 0 ? -stride : stride; };
-    if (v.rows == 1 || v.cols == 1 || size(v.col_stride) <= size(v.row_stride)) return of_rows(v);
-    return {false, v.cols, v.rows};
+    const bool by_rows = v.rows == 1 || (v.cols != 1 && size(v.col_stride) <= size(v.row_stride));
+    return by_rows ? of_rows(v) : line_order{false, v.cols, v.rows};
   }
 };
 
@@ -40,9 +42,9 @@ struct segment {
   const line_order& order;
   index_t line, first, n;
 
-  index_t step() const { return order.by_rows ? view.col_stride : view.row_stride; }
+  [[gnu::always_inline]] index_t step() const { return order.by_rows ? view.col_stride : view.row_stride; }
   template <element T>
-  T* start() const {
+  [[gnu::always_inline]] T* start() const {
     return static_cast<T*>(view.data) + line * (order.by_rows ? view.row_stride : view.col_stride) + first * step();
   }
 };
@@ -52,40 +54,49 @@ struct segment {
 template <class Real>
 [[gnu::noinline]] void convert_from(const segment& s, Real* buffer) {
   with_element_type(s.view.type, [&]<element T>(T) {
-    vectorized([&] {
-      const T* from = s.start<T>();
-      const index_t step = s.step();
+    vectorized([=, from = s.start<T>(), step = s.step(), n = s.n] {
       if (step == 1)
-        for (index_t k = 0; k < s.n; ++k) buffer[k] = static_cast<Real>(from[k]);
+        for (index_t k = 0; k < n; ++k) buffer[k] = static_cast<Real>(from[k]);
       else
-        for (index_t k = 0; k < s.n; ++k) buffer[k] = static_cast<Real>(from[k * step]);
+        for (index_t k = 0; k < n; ++k) buffer[k] = static_cast<Real>(from[k * step]);
     });
   });
 }
 template <class Real>
 [[gnu::noinline]] void convert_to(const segment& s, const Real* from) {
   with_element_type(s.view.type, [&]<element T>(T) {
-    vectorized([&] {
-      T* to = s.start<T>();
-      const index_t step = s.step();
+    vectorized([=, to = s.start<T>(), step = s.step(), n = s.n] {
       if (step == 1)
-        for (index_t k = 0; k < s.n; ++k) to[k] = static_cast<T>(from[k]);
+        for (index_t k = 0; k < n; ++k) to[k] = static_cast<T>(from[k]);
       else
-        for (index_t k = 0; k < s.n; ++k) to[k * step] = static_cast<T>(from[k]);
+        for (index_t k = 0; k < n; ++k) to[k * step] = static_cast<T>(from[k]);
     });
   });
 }
 
 // Whether the segment lies in memory as an array of reals.
 template <class Real>
-bool is_array_of(const segment& s) {
+[[gnu::always_inline]] inline bool is_array_of(const segment& s) {
   return s.step() == 1 && s.view.type == element_type_of<Real>;
+}
+
+// The same of the lines of views.
+template <class Real, class... Views>
+bool are_arrays_of(const line_order& order, const Views&... matrices) {
+  return (is_array_of<Real>(segment{matrices, order, 0, 0, 0}) && ...);
+}
+
+// The same elements in one line, where the lines of matrices lie behind one another.
+template <class... Views>
+line_order joined(const line_order& order, const Views&... matrices) {
+  const bool dense = (((order.by_rows ? matrices.row_stride : matrices.col_stride) == order.length) && ...);
+  return dense ? line_order{order.by_rows, 1, order.count * order.length} : order;
 }
 
 // The segment as reals that may be changed: in place where it lies so, else converted into `buffer`. Where they are
 // changed, what was returned is to be given to `write` for the same segment.
 template <class Real>
-Real* open(const segment& s, chunk<Real>& buffer) {
+[[gnu::always_inline]] inline Real* open(const segment& s, chunk<Real>& buffer) {
   if (is_array_of<Real>(s)) return s.start<Real>();
   convert_from(s, static_cast<Real*>(buffer));
   return buffer;
@@ -93,23 +104,30 @@ Real* open(const segment& s, chunk<Real>& buffer) {
 
 // The same, to be read only.
 template <class Real>
-const Real* read(const segment& s, chunk<Real>& buffer) {
+[[gnu::always_inline]] inline const Real* read(const segment& s, chunk<Real>& buffer) {
   return open(s, buffer);
+}
+
+// Where to put reals that are then given to `write` for the segment: there itself where they lie so.
+template <class Real>
+[[gnu::always_inline]] inline Real* place(const segment& s, chunk<Real>& buffer) {
+  return is_array_of<Real>(s) ? s.start<Real>() : buffer;
 }
 
 // Writes reals to the segment, unless they lie there already.
 template <class Real>
-void write(const segment& s, const Real* from) {
+[[gnu::always_inline]] inline void write(const segment& s, const Real* from) {
   if (!is_array_of<Real>(s)) convert_to(s, from);
   else if (from != s.start<Real>()) std::copy_n(from, s.n, s.start<Real>());
 }
 
-// Calls f(line, first, n) for all chunks of all lines, in order.
+// Calls f(line, first, n) for all chunks of all lines, in order, or for stretches where matrices are arrays of reals.
 template <class F>
-void for_each_chunk(const line_order& order, F&& f) {
+void for_each_chunk(const line_order& order, bool are_arrays, F&& f) {
+  const index_t longest = are_arrays ? stretch_length : chunk_length;
   for (index_t line = 0; line < order.count; ++line)
-    for (index_t first = 0; first < order.length; first += chunk_length)
-      f(line, first, std::min(chunk_length, order.length - first));
+    for (index_t first = 0; first < order.length; first += longest)
+      f(line, first, std::min(longest, order.length - first));
 }
 
 // A sum of squares in double whose order is fixed: eight partial sums, taken in turn, and added as a tree. The bits
@@ -117,11 +135,13 @@ void for_each_chunk(const line_order& order, F&& f) {
 // fused.
 class ordered_sum {
  public:
+  static constexpr index_t partial_sums = 8;
+
   template <class T>
-  void add_squares(const T* x, index_t n) {
+  [[gnu::always_inline]] void add_squares(const T* x, index_t n) {
     index_t k = 0;
-    for (; k + 8 <= n; k += 8)
-      for (index_t lane = 0; lane < 8; ++lane) sums_[lane] = add_square(sums_[lane], x[k + lane]);
+    for (; k + partial_sums <= n; k += partial_sums)
+      for (index_t lane = 0; lane < partial_sums; ++lane) sums_[lane] = add_square(sums_[lane], x[k + lane]);
     for (index_t lane = 0; k < n; ++k, ++lane) sums_[lane] = add_square(sums_[lane], x[k]);
   }
   static double add_square(double sum, double x) { return fused_multiply_add(x, x, sum); }
@@ -131,8 +151,9 @@ class ordered_sum {
   }
 
  private:
-  double sums_[8] = {};
+  double sums_[partial_sums] = {};
 };
+static_assert(chunk_length % ordered_sum::partial_sums == 0, "the bits of a sum depend on where a chunk begins");
 
 }  // namespace normuon
 

@@ -18,7 +18,7 @@ inline constexpr std::array<std::string_view, 6> cpu_path_names{"automatic", "po
 constexpr std::string_view name_of(cpu_path path) { return cpu_path_names[static_cast<std::size_t>(path)]; }
 
 struct cpu_options {
-  int threads = 0;                      // at least 1, or 0: as many as the machine runs at once
+  int threads = 0;                      // at least 1, or 0: as many as run at once
   cpu_path path = cpu_path::automatic;  // what suits the processor best, or what the environment's NORMUON_CPU names
 };
 

@@ -97,19 +97,16 @@ class packed_algebra {
   void for_each_scaled_chunk(const operand& X, index_t i, bool tall, side neurons, const Real* factor, const band& rows,
                              F&& f) const {
     const bool factor_by_row = (neurons == side::rows) != tall;
-    Real d[columns_leaving];
-    for_each_unpacked_block(X, i, tall, rows,
-                            [&](index_t i0, index_t height, index_t j0, index_t n, const leaving_block& block) {
-                              for (index_t k = 0; k < height; ++k) {
-                                if (factor_by_row)
-                                  for (index_t j = 0; j < n; ++j)
-                                    d[j] = factor[i0 + k] * static_cast<Real>(block[k][j]);
-                                else
-                                  for (index_t j = 0; j < n; ++j)
-                                    d[j] = factor[j0 + j] * static_cast<Real>(block[k][j]);
-                                f(i0 + k, j0, n, static_cast<const Real*>(d));
-                              }
-                            });
+    const index_t cols = tall ? X.shape().rows : X.shape().cols;
+    alignas(64) leaving_block<Real> block;
+    for (index_t i0 = rows.first; i0 < rows.end; i0 += rows_of_door) {
+      const index_t height = std::min(rows_of_door, rows.end - i0);
+      for (index_t j0 = 0; j0 < cols; j0 += columns_leaving) {
+        const index_t n = std::min(columns_leaving, cols - j0);
+        X.unpack(block, i, tall, i0, height, j0, n, factor, factor_by_row);
+        for (index_t k = 0; k < height; ++k) f(i0 + k, j0, n, static_cast<const Real*>(block[k]));
+      }
+    }
   }
 
  private:

@@ -19,7 +19,8 @@ namespace normuon {
 inline constexpr index_t rows_of_door = bands::door, columns_entering = 96, columns_leaving = chunk_length;
 static_assert(columns_entering <= chunk_length, "what enters is read chunk by chunk");
 using entering_block = float[rows_of_door][columns_entering];
-using leaving_block = float[rows_of_door][columns_leaving];
+template <class Real>
+using leaving_block = Real[rows_of_door][columns_leaving];
 
 class packed_operand {
  public:
@@ -93,22 +94,38 @@ class packed_operand {
         }
     });
   }
-  [[gnu::noinline]] void unpack(leaving_block& block, index_t i, bool transposed, index_t i0, index_t height,
-                                index_t j0, index_t n) const {
-    vectorized([&] {
-      with_kernel_of([&]<class K> {
-        static_assert(rows_of_door % K::width == 0 && columns_leaving % K::width == 0);
-        const packed_matrix<K> M = matrix<K>(i), V = transposed ? M.transposed() : M;
-        constexpr index_t at_once = K::width / K::depth;
-        alignas(64) typename K::cell made[at_once * K::width];
-        for (index_t j = 0; j < n; j += K::width)
-          for (index_t k = 0; k < height; k += K::width) {
-            const auto* const cells = V.right_factor_at(made, j0 + j, (i0 + k) / K::depth, at_once);
-            for (index_t q = 0; q < at_once; ++q)
-              for (index_t d = 0; d < K::depth; ++d)
+  // What leaves is multiplied by the factor of its row, or of its column.
+  template <class Real>
+  [[gnu::noinline]] void unpack(leaving_block<Real>& block, index_t i, bool transposed, index_t i0, index_t height,
+                                index_t j0, index_t n, const Real* factor, bool factor_by_row) const {
+    with_kernel_of([&]<class K> {
+      static_assert(rows_of_door % K::width == 0 && columns_leaving % K::width == 0 && columns_leaving >= rows_of_door);
+      using cell = typename K::cell;
+      const packed_matrix<K> M = matrix<K>(i), V = transposed ? M.transposed() : M;
+      alignas(64) cell made[columns_leaving / K::width][K::has_one_form ? rows_of_door / K::depth * K::width : 1];
+      const cell* panels[columns_leaving / K::width];
+      const index_t count = round_up(height, K::width) / K::depth;  // cells of a panel
+      for (index_t j = 0; j < n; j += K::width) {
+        const index_t p = j / K::width;
+        panels[p] = V.right_factor_at(made[p], j0 + j, i0 / K::depth, count);
+      }
+      Real factors[columns_leaving] = {};  // zeros around the matrix
+      std::copy_n(factor + (factor_by_row ? i0 : j0), factor_by_row ? height : n, factors);
+      vectorized([=, to = &block[0][0], panel = &panels[0], f = &factors[0]] {
+        const auto leave = [&](auto factor_at) {
+          for (index_t j = 0; j < n; j += K::width)
+            for (index_t q = 0; q < count; ++q)
+              for (index_t d = 0; d < K::depth; ++d) {
+                const index_t k = q * K::depth + d;
+                Real line[K::width];  // which tells compilers that they may read all of it before they write
                 for (index_t c = 0; c < K::width; ++c)
-                  block[k + q * K::depth + d][j + c] = K::number(cells[q * K::width + c], d);
-          }
+                  line[c] =
+                      factor_at(k, j + c) * static_cast<Real>(K::number(panel[j / K::width][q * K::width + c], d));
+                std::copy_n(line, K::width, to + k * columns_leaving + j);
+              }
+        };
+        if (factor_by_row) leave([&](index_t k, index_t) { return f[k]; });
+        else leave([&](index_t, index_t c) { return f[c]; });
       });
     });
   }
@@ -116,25 +133,34 @@ class packed_operand {
   // sums <- the sums of the squares of n lines of matrix i, of rows or of columns, in order. `first` begins a panel.
   // Cells become floats before they are added, a few at a time, so that compilers make vector code of both.
   [[gnu::noinline]] void sum_squares(double* sums, index_t i, bool of_columns, index_t first, index_t n) const {
-    vectorized([&] {
-      with_kernel_of([&]<class K> {
-        constexpr index_t at_once = K::width / K::depth;  // cells; sides are whole panels
-        const packed_matrix<K> M = matrix<K>(i), V = of_columns ? M : M.transposed();
-        alignas(64) typename K::cell made[at_once * K::width];
-        for (index_t j = 0; j < n; j += K::width) {
-          double of_panel[K::width] = {};
-          for (index_t q = 0; q < V.rows / K::depth; q += at_once) {
-            const auto* const cells = V.right_factor_at(made, first + j, q, at_once);
-            float x[K::width][K::width];
-            for (index_t k = 0; k < at_once; ++k)
-              for (index_t d = 0; d < K::depth; ++d)
-                for (index_t c = 0; c < K::width; ++c) x[k * K::depth + d][c] = K::number(cells[k * K::width + c], d);
-            for (index_t c = 0; c < K::width; ++c)
-              for (const auto& row : x) of_panel[c] = ordered_sum::add_square(of_panel[c], row[c]);
-          }
-          std::copy_n(of_panel, std::min(K::width, n - j), sums + j);
+    with_kernel_of([&]<class K> {
+      constexpr index_t at_once = K::width / K::depth;  // cells; sides are whole panels
+      constexpr index_t most = (K::has_one_form ? chunk_length : stretch_length) / K::depth;
+      const packed_matrix<K> M = matrix<K>(i), V = of_columns ? M : M.transposed();
+      const index_t all = V.rows / K::depth;
+      alignas(64) typename K::cell made[K::has_one_form ? most * K::width : 1];
+      for (index_t j = 0; j < n; j += K::width) {
+        double of_panel[K::width] = {};
+        for (index_t q = 0; q < all; q += most) {
+          const index_t count = std::min(most, all - q);
+          const auto* const cells = V.right_factor_at(made, first + j, q, count);
+          vectorized([=, to = &of_panel[0]] {
+            double sum[K::width];
+            std::copy_n(to, K::width, sum);
+            for (index_t p = 0; p < count; p += at_once) {
+              float x[K::width][K::width];
+              for (index_t k = 0; k < at_once; ++k)
+                for (index_t d = 0; d < K::depth; ++d)
+                  for (index_t c = 0; c < K::width; ++c)
+                    x[k * K::depth + d][c] = K::number(cells[(p + k) * K::width + c], d);
+              for (index_t c = 0; c < K::width; ++c)
+                for (const auto& row : x) sum[c] = ordered_sum::add_square(sum[c], row[c]);
+            }
+            std::copy_n(sum, K::width, to);
+          });
         }
-      });
+        std::copy_n(of_panel, std::min(K::width, n - j), sums + j);
+      }
     });
   }
 
@@ -164,40 +190,23 @@ void load_rows(packed_operand& X, index_t i, const matrix_view& U, const band& r
   const index_t rows = rows_of_u.end == U.rows ? round_up(U.rows, X.panel()) : rows_of_u.end;
   const index_t cols = round_up(U.cols, X.panel());
   const line_order order = line_order::of_rows(U);
-  chunk<Real> buffer;
+  chunk<Real> buffers[rows_of_door];
+  const Real* lines[rows_of_door];
   alignas(64) entering_block block;
   for (index_t i0 = rows_of_u.first; i0 < rows; i0 += rows_of_door) {
-    const index_t height = std::min(rows_of_door, rows - i0);
+    const index_t height = std::min(rows_of_door, rows - i0), live = std::clamp<index_t>(U.rows - i0, 0, height);
     for (index_t j0 = 0; j0 < cols; j0 += columns_entering) {
       const index_t all = std::min(columns_entering, cols - j0), n = std::clamp<index_t>(U.cols - j0, 0, all);
-      for (index_t k = 0; k < height; ++k) {
-        const index_t live = i0 + k < U.rows ? n : 0;
-        if (live > 0) {
-          const Real* u = read<Real>({U, order, i0 + k, j0, n}, buffer);
+      for (index_t k = 0; k < live; ++k) lines[k] = read<Real>({U, order, i0 + k, j0, n}, buffers[k]);
+      vectorized([=, to = &block[0][0], u = &lines[0]]() mutable {
+        for (index_t k = 0; k < live; ++k, to += columns_entering)
           if (narrow)  // a float between must not spoil the rounding to 16 bits that packing does
-            for (index_t j = 0; j < n; ++j) block[k][j] = round_to_odd(static_cast<double>(u[j]) * unit * factor);
+            for (index_t j = 0; j < n; ++j) to[j] = round_to_odd(static_cast<double>(u[k][j]) * unit * factor);
           else
-            for (index_t j = 0; j < n; ++j) block[k][j] = static_cast<float>(static_cast<double>(u[j]) * unit * factor);
-        }
-        std::fill(block[k] + live, block[k] + all, 0.0F);
-      }
+            for (index_t j = 0; j < n; ++j) to[j] = static_cast<float>(static_cast<double>(u[k][j]) * unit * factor);
+      });
+      for (index_t k = 0; k < height; ++k) std::fill(block[k] + (k < live ? n : 0), block[k] + all, 0.0F);
       X.pack(block, i, tall, i0, height, j0, all);
-    }
-  }
-}
-
-// Calls f(i0, height, j0, n, block) for blocks of rows i0 on and columns j0 on of a band of matrix i, or of its
-// transpose.
-template <class F>
-void for_each_unpacked_block(const packed_operand& X, index_t i, bool transposed, const band& rows, F&& f) {
-  const index_t cols = transposed ? X.shape().rows : X.shape().cols;
-  alignas(64) leaving_block block;
-  for (index_t i0 = rows.first; i0 < rows.end; i0 += rows_of_door) {
-    const index_t height = std::min(rows_of_door, rows.end - i0);
-    for (index_t j0 = 0; j0 < cols; j0 += columns_leaving) {
-      const index_t n = std::min(columns_leaving, cols - j0);
-      X.unpack(block, i, transposed, i0, height, j0, n);
-      f(i0, height, j0, n, block);
     }
   }
 }

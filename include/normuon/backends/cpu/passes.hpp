@@ -1,6 +1,6 @@
 // The elementwise operations on one matrix of the host, each in one pass over the formulas: what any CPU backend needs.
-// What is read and written is changed in place where it lies as the reals that are computed with, else in a chunk.
-// Other results go through a chunk of their own, so an output may be an input.
+// Matrices are read and written in place where they lie as the reals that are computed with, else in chunks. An output
+// may be an input, as a number depends on those at its own place alone.
 #ifndef NORMUON_BACKENDS_CPU_PASSES_HPP
 #define NORMUON_BACKENDS_CPU_PASSES_HPP
 
@@ -20,12 +20,16 @@ template <class Real>
 bool all_finite(const matrix_view& G, Real scale) {
   chunk<Real> g_buffer;
   bool finite = true;
-  const line_order order = line_order::as_stored(G);
-  for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
+  const line_order lines = line_order::as_stored(G);
+  const bool are_arrays = are_arrays_of<Real>(lines, G);
+  const line_order order = are_arrays ? joined(lines, G) : lines;
+  for_each_chunk(order, are_arrays, [&](index_t line, index_t first, index_t n) {
     const Real* g = read<Real>({G, order, line, first, n}, g_buffer);
-    std::uint32_t found = 0;  // as wide as a number, which lets compilers make vector code
-    for (index_t k = 0; k < n; ++k) found |= is_finite(scale * g[k]) ? 0U : 1U;
-    finite &= found == 0;
+    finite &= vectorized([=] {
+      std::uint32_t found = 0;  // as wide as a number, which lets compilers make vector code
+      for (index_t k = 0; k < n; ++k) found |= is_finite(scale * g[k]) ? 0U : 1U;
+      return found == 0;
+    });
   });
   return finite;
 }
@@ -33,15 +37,18 @@ bool all_finite(const matrix_view& G, Real scale) {
 // out <- x A + y B
 template <class Real>
 void blend(const matrix_view& out, Real x, const matrix_view& A, Real y, const matrix_view& B) {
-  chunk<Real> a_buffer, b_buffer, result;
+  chunk<Real> a_buffer, b_buffer, result_buffer;
   const line_order order = line_order::as_stored(out);
-  for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
+  for_each_chunk(order, are_arrays_of<Real>(order, out, A, B), [&](index_t line, index_t first, index_t n) {
     const Real* a = x == Real(0) ? nullptr : read<Real>({A, order, line, first, n}, a_buffer);
     const Real* b = y == Real(0) ? nullptr : read<Real>({B, order, line, first, n}, b_buffer);
-    if (a && b)
-      for (index_t k = 0; k < n; ++k) result[k] = blend(x, a[k], y, b[k]);
-    else
-      for (index_t k = 0; k < n; ++k) result[k] = blend(x, a ? a[k] : Real(0), y, b ? b[k] : Real(0));
+    Real* result = place<Real>({out, order, line, first, n}, result_buffer);
+    vectorized([=] {
+      if (a && b)
+        for (index_t k = 0; k < n; ++k) result[k] = blend(x, a[k], y, b[k]);
+      else
+        for (index_t k = 0; k < n; ++k) result[k] = blend(x, a ? a[k] : Real(0), y, b ? b[k] : Real(0));
+    });
     write<Real>({out, order, line, first, n}, result);
   });
 }
@@ -49,15 +56,28 @@ void blend(const matrix_view& out, Real x, const matrix_view& A, Real y, const m
 // M <- keep M + take G, then U <- keep M + take G
 template <class Real>
 void momentum(const matrix_view& M, const matrix_view& U, const matrix_view& G, Real keep, Real take) {
-  chunk<Real> m_buffer, g_buffer, u;
-  const line_order order = line_order::as_stored(M);
-  for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
+  chunk<Real> m_buffer, g_buffer, u_buffer;
+  const line_order lines = line_order::as_stored(M);
+  const bool are_arrays = are_arrays_of<Real>(lines, M, U, G);
+  const line_order order = are_arrays ? joined(lines, M, U, G) : lines;
+  for_each_chunk(order, are_arrays, [&](index_t line, index_t first, index_t n) {
     Real* m = open<Real>({M, order, line, first, n}, m_buffer);
+    Real* u = place<Real>({U, order, line, first, n}, u_buffer);
     const Real* g = read<Real>({G, order, line, first, n}, g_buffer);
-    for (index_t k = 0; k < n; ++k) m[k] = blend(take, g[k], keep, m[k]);
-    for (index_t k = 0; k < n; ++k) u[k] = blend(take, g[k], keep, m[k]);
+    vectorized([=] {
+      for (index_t k = 0; k < n; ++k) m[k] = blend(take, g[k], keep, m[k]);
+      for (index_t k = 0; k < n; ++k) u[k] = blend(take, g[k], keep, m[k]);
+    });
     write<Real>({M, order, line, first, n}, m);
     write<Real>({U, order, line, first, n}, u);
+  });
+}
+
+// w_k <- where the step along d_k ends, or its change
+template <class Real>
+void step_along(Real* w, const Real* d, index_t n, Real rate, Real decay, const update_formula& formula) {
+  vectorized([=] {
+    for (index_t k = 0; k < n; ++k) w[k] = updated(w[k], d[k], rate, decay, formula);
   });
 }
 
@@ -66,11 +86,13 @@ template <class Real>
 void apply(const matrix_view& out, const matrix_view& W, const matrix_view& D, Real rate, Real decay,
            const update_formula& formula, const weight_access<Real>& weights) {
   chunk<Real> w_buffer, d_buffer;
-  const line_order order = line_order::as_stored(W);
-  for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
+  const line_order lines = line_order::as_stored(W);
+  const bool are_arrays = weights.in_place(lines, W, out) && are_arrays_of<Real>(lines, D);
+  const line_order order = are_arrays ? joined(lines, W, D) : lines;
+  for_each_chunk(order, are_arrays, [&](index_t line, index_t first, index_t n) {
     Real* w = weights.open({W, order, line, first, n}, {out, order, line, first, n}, w_buffer);
     const Real* d = read<Real>({D, order, line, first, n}, d_buffer);
-    for (index_t k = 0; k < n; ++k) w[k] = updated(w[k], d[k], rate, decay, formula);
+    step_along(w, d, n, rate, decay, formula);
     weights.write({out, order, line, first, n}, w);
   });
 }
@@ -80,7 +102,7 @@ template <class Real>
 void write_zeros(const matrix_view& out) {
   const chunk<Real> zeros = {};
   const line_order order = line_order::as_stored(out);
-  for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
+  for_each_chunk(order, false, [&](index_t line, index_t first, index_t n) {
     write<Real>({out, order, line, first, n}, zeros);
   });
 }
@@ -117,32 +139,51 @@ struct adamw_step {
   Real correction1, correction2, gradient_scale, epsilon, rate, decay;
 };
 
+// One AdamW step of n numbers; adds the squares of its direction to `squares`. A chunk at a time, for a processor works
+// on its three loops at once.
+template <class Real>
+void adamw(Real* w, Real* m, Real* v, const Real* g, index_t n, const adamw_step<Real>& s,
+           const update_formula& formula, ordered_sum& squares) {
+  squares = vectorized([=] {
+    ordered_sum sum = squares;
+    Real d[chunk_length];
+    for (index_t first = 0; first < n; first += chunk_length) {
+      const index_t last = std::min(n, first + chunk_length);
+      for (index_t k = first; k < last; ++k) {
+        const auto e = adamw_moments(m[k], v[k], s.gradient_scale * g[k], s.beta1, s.beta2, s.correction2);
+        m[k] = e.m, v[k] = e.v, d[k - first] = e.d;
+      }
+      square_roots(d, last - first);
+      for (index_t k = first; k < last; ++k) {
+        d[k - first] = adamw_direction(m[k], d[k - first], s.correction1, s.epsilon);
+        w[k] = updated(w[k], d[k - first], s.rate, s.decay, formula);
+      }
+      sum.add_squares(d, last - first);
+    }
+    return sum;
+  });
+}
+
 // One AdamW step of a matrix; returns the sum of the squares of its direction.
 template <class Real>
 double adamw(const matrix_view& out, const matrix_view& W, const matrix_view& M, const matrix_view& V,
              const matrix_view& G, const adamw_step<Real>& s, const update_formula& formula,
              const weight_access<Real>& weights) {
-  chunk<Real> w_buffer, m_buffer, v_buffer, g_buffer, d;
+  chunk<Real> w_buffer, m_buffer, v_buffer, g_buffer;
   ordered_sum squares;
-  const line_order order = line_order::as_stored(W);
-  for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
+  const line_order lines = line_order::as_stored(W);
+  const bool are_arrays = weights.in_place(lines, W, out) && are_arrays_of<Real>(lines, M, V, G);
+  const bool same_sum = lines.length % ordered_sum::partial_sums == 0;  // where a line begins is where they begin
+  const line_order order = are_arrays && same_sum ? joined(lines, W, M, V, G) : lines;
+  for_each_chunk(order, are_arrays, [&](index_t line, index_t first, index_t n) {
     Real* w = weights.open({W, order, line, first, n}, {out, order, line, first, n}, w_buffer);
     Real* m = open<Real>({M, order, line, first, n}, m_buffer);
     Real* v = open<Real>({V, order, line, first, n}, v_buffer);
     const Real* g = read<Real>({G, order, line, first, n}, g_buffer);
-    for (index_t k = 0; k < n; ++k) {
-      const adamw_element<Real> e = adamw_moments(m[k], v[k], s.gradient_scale * g[k], s.beta1, s.beta2, s.correction2);
-      m[k] = e.m, v[k] = e.v, d[k] = e.d;
-    }
-    square_roots(d, n);
-    for (index_t k = 0; k < n; ++k) {
-      d[k] = adamw_direction(m[k], d[k], s.correction1, s.epsilon);
-      w[k] = updated(w[k], d[k], s.rate, s.decay, formula);
-    }
+    adamw(w, m, v, g, n, s, formula, squares);
     write<Real>({M, order, line, first, n}, m);
     write<Real>({V, order, line, first, n}, v);
     weights.write({out, order, line, first, n}, w);
-    squares.add_squares(d, n);
   });
   return squares.value();
 }

@@ -3,6 +3,8 @@
 #ifndef NORMUON_BACKENDS_CPU_PROCESSOR_HPP
 #define NORMUON_BACKENDS_CPU_PROCESSOR_HPP
 
+#include <algorithm>
+
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <sys/syscall.h>
@@ -35,18 +37,6 @@ inline bool has_amx() {
   return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & needed) == needed;
 }
 
-// Bytes of a core's first-level data cache, as Intel's processors state it, or 0.
-inline unsigned stated_first_level_bytes() {
-  constexpr unsigned caches = 4, most = 16, data = 1;
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  for (unsigned k = 0; k < most && __get_cpuid_count(caches, k, &a, &b, &c, &d); ++k) {
-    const unsigned kind = a & 0x1f, level = (a >> 5) & 7;
-    const unsigned line = (b & 0xfff) + 1, partitions = ((b >> 12) & 0x3ff) + 1, ways = (b >> 22) + 1, sets = c + 1;
-    if (kind == data && level == 1) return line * partitions * ways * sets;
-  }
-  return 0;
-}
-
 // Whether the system lets this process have AMX's registers, for which it is asked once. From then on it refuses
 // alternate signal stacks (sigaltstack) that have no room for them, and it refuses them where there is one.
 inline bool amx_is_permitted() {
@@ -71,7 +61,9 @@ inline processor detected_processor() {
   if (__builtin_cpu_is("amd")) p.maker = processor_maker::amd;
   if (__builtin_cpu_is("intel")) {
     p.maker = processor_maker::intel;
-    p.first_level_bytes = stated_first_level_bytes();
+#if defined(_SC_LEVEL1_DCACHE_SIZE)
+    p.first_level_bytes = static_cast<unsigned>(std::max(0L, sysconf(_SC_LEVEL1_DCACHE_SIZE)));
+#endif
   }
 #endif
   return p;

@@ -15,8 +15,10 @@ inline const std::uint32_t* random_numbers(random_buffer& buffer, std::uint64_t 
   constexpr index_t length = random_block_length;
   if (apart == 1) {  // whole blocks
     const index_t ahead = first % length;
-    for (index_t k = 0; k < ahead + n; k += length)
-      std::copy_n(random_bits(key, step, (first + k) / length).data(), length, buffer + k);
+    vectorized([=, to = &buffer[0]] {
+      for (index_t k = 0; k < ahead + n; k += length)
+        std::copy_n(random_bits(key, step, (first + k) / length).data(), length, to + k);
+    });
     return buffer + ahead;
   }
   for (index_t k = 0; k < n; ++k) {
@@ -30,7 +32,7 @@ inline const std::uint32_t* random_numbers(random_buffer& buffer, std::uint64_t 
 template <class Real>
 [[gnu::noinline]] void round_by_chance(element_type type, Real* x, const std::uint32_t* random, index_t n) {
   const auto round = [&]<element T>(T) {
-    vectorized([&] {
+    vectorized([=] {
       for (index_t k = 0; k < n; ++k) x[k] = static_cast<Real>(stochastically_rounded<T>(x[k], random[k]));
     });
   };
@@ -60,23 +62,41 @@ class weight_access {
     by_chance_ = true;
   }
 
+  // Whether weights, walked in that order, are changed where they lie.
+  bool in_place(const line_order& order, const matrix_view& w, const matrix_view& out) const {
+    const bool same = out.data == w.data && out.row_stride == w.row_stride && out.col_stride == w.col_stride;
+    return same && !master_.data && are_arrays_of<Real>(order, w);
+  }
+
   // Where the step of a segment of the weight begins, to be changed into where it ends and given to `write` for `out`:
   // in place where `out` is the weight itself, else in `buffer`.
-  Real* open(const segment& w, const segment& out, chunk<Real>& buffer) const {
-    Real* const weights = normuon::open<Real>(w, buffer);
-    if (master_.data) {
-      chunk<Real> master_buffer;
-      const Real* masters = normuon::read<Real>({master_, w.order, w.line, w.first, w.n}, master_buffer);
-      begin_at_masters(w.view.type, static_cast<Real*>(buffer), weights, masters, w.n);
-    } else if (is_array_of<Real>(w)) {
-      if (is_array_of<Real>(out) && out.start<Real>() == weights) return weights;
-      std::copy_n(weights, w.n, static_cast<Real*>(buffer));
-    }
+  [[gnu::always_inline]] Real* open(const segment& w, const segment& out, chunk<Real>& buffer) const {
+    if (!master_.data && is_array_of<Real>(w) && is_array_of<Real>(out) && w.start<Real>() == out.start<Real>())
+      return w.start<Real>();
+    copy_begin(w, buffer);
     return buffer;
   }
 
   // Writes where it ends. `x` may be changed.
-  void write(const segment& out, Real* x) const {
+  [[gnu::always_inline]] void write(const segment& out, Real* x) const {
+    if (master_.data || by_chance_) write_low_bits(out, x);
+    normuon::write<Real>(out, x);
+  }
+
+ private:
+  [[gnu::noinline]] void copy_begin(const segment& w, chunk<Real>& buffer) const {
+    const Real* const weights = normuon::read<Real>(w, buffer);
+    if (master_.data) {
+      chunk<Real> master_buffer;
+      const Real* masters = normuon::read<Real>({master_, w.order, w.line, w.first, w.n}, master_buffer);
+      begin_at_masters(w.view.type, static_cast<Real*>(buffer), weights, masters, w.n);
+    } else if (weights != buffer) {
+      std::copy_n(weights, w.n, static_cast<Real*>(buffer));
+    }
+  }
+
+  // Writes masters, and rounds numbers by chance to what `out` holds.
+  [[gnu::noinline]] void write_low_bits(const segment& out, Real* x) const {
     if (master_.data) normuon::write<Real>({master_, out.order, out.line, out.first, out.n}, x);
     if (by_chance_ && size_of(out.view.type) == 2) {
       const bool by_rows = out.order.by_rows;
@@ -85,10 +105,8 @@ class weight_access {
       round_by_chance(out.view.type, x,
                       random_numbers(buffer, stream_.key, step_, first, by_rows ? 1 : stream_.across, out.n), out.n);
     }
-    normuon::write<Real>(out, x);
   }
 
- private:
   matrix_view master_;
   random_stream stream_;
   std::uint64_t step_ = 0;

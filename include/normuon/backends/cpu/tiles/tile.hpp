@@ -68,7 +68,7 @@ struct bfloat16_pair {
 
 // cells_at_once() of kernels whose cells have 32 bits. 48 columns of 64 are 12 KiB, and of 128 they are 24: each the
 // better one for caches of 32 and 48 KiB. On AMD's Zen 5 a tile's product is as fast out of the second-level cache;
-// Intel's processors save 6 to 15 % of an iteration by parts, and 2 % of that by their depth (docs/results.md).
+// Intel's processors save 6 to 15 % of an iteration by parts, and 1 to 2 % by their depth (docs/results.md).
 inline index_t cells_in_first_level(const processor& p = this_processor()) {
   if (p.maker != processor_maker::intel) return all_cells;
   return p.first_level_bytes < 48 * 1024 ? 64 : 128;
