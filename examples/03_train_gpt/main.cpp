@@ -55,8 +55,7 @@ void add_options(CLI::App& app, settings& s) {
   app.add_option("--text", s.text, "a file to train on instead of the Bible")->check(CLI::ExistingFile);
   app.add_option("--out", s.out, "the folder for loss.svg, loss.gnuplot, steps.csv, steps.jsonl and summary.json")
       ->capture_default_str();
-  app.add_option("--threads", s.threads, "0: as many as run at once; results are the same")
-      ->check(CLI::Range(0, 1024));
+  app.add_option("--threads", s.threads, "0: as many as run at once; results are the same")->check(CLI::Range(0, 1024));
 
   app.add_option("--backend", s.recipe.backend,
                  "of the optimizer: eigen (the default), or cublas, whose weights, gradients and steps are on a GPU")
