@@ -27,7 +27,11 @@ concept has_lower_products = requires(Products& p, float* y, const float* a, dou
   p.multiply_lower(z, index_t{}, index_t{}, double{}, b, b, bool{});
 };
 
-template <host_products Products>
+// Which iterations come to plain matrices: all, or those in float64 alone, where others are packed and need not be
+// compiled for plain ones.
+enum class dense_types { all, float64 };
+
+template <host_products Products, dense_types Types = dense_types::all>
 class dense_algebra {
  public:
   using operand = dense_operand;
@@ -40,19 +44,19 @@ class dense_algebra {
   bool shares(const operand_shape&) const { return false; }
   void resize(operand& X, const operand_shape& shape) { X.resize(shape); }
   void reserve(const operand_shape& shape) {
-    if (shape.compute == compute_type::float64) products_.template reserve<double>(shape.cols, shape.rows);
-    else products_.template reserve<float>(shape.cols, shape.rows);
+    with_stored_type(shape, [&]<class T>(T) { products_.template reserve<T>(shape.cols, shape.rows); });
   }
 
   void begin_load(operand&) {}
 
   template <class Real>
   void load(operand& X, index_t i, const matrix_view& U, const band& rows, double unit, double factor) {
-    X.with_stored_type([&]<class T>(T) { load_rows<Real, T>(X, i, U, rows, unit, factor); });
+    with_stored_type(X.shape(), [&]<class T>(T) { load_rows<Real>(X.matrix<T>(i), X.shape(), U, rows, unit, factor); });
   }
 
   void clear(operand& X, index_t i) {
-    X.with_stored_type([&]<class T>(T) { std::fill_n(X.matrix<T>(i), X.shape().rows * X.shape().cols, T(0)); });
+    with_stored_type(X.shape(),
+                     [&]<class T>(T) { std::fill_n(X.matrix<T>(i), X.shape().rows * X.shape().cols, T(0)); });
   }
 
   template <class Lanes>
@@ -87,24 +91,36 @@ class dense_algebra {
 
   template <class Real>
   void mean_squares(Real* r, const operand& X, index_t i, side neurons, const band& lines) const {
-    X.with_stored_type([&]<class T>(T) { mean_squares_of<Real, T>(r, X, i, neurons, lines); });
+    with_stored_type(X.shape(), [&]<class T>(T) {
+      normuon::mean_squares(r, static_cast<const T*>(X.matrix<T>(i)), X.shape(), neurons, lines);
+    });
   }
 
-  // Calls f(row, first, n, d) for all chunks of a band of D = diag(factor) X_i, or X_i diag(factor), as rows of the
-  // user's matrix; d holds n reals, each rounded once.
+  // Calls f(scaled_block) for all of a band of rows of D = diag(factor) X_i, or X_i diag(factor), which has the user's
+  // shape.
   template <class Real, class F>
-  void for_each_scaled_chunk(const operand& X, index_t i, bool tall, side neurons, const Real* factor, const band& rows,
+  void for_each_scaled_block(const operand& X, index_t i, bool tall, side neurons, const Real* factor, const band& rows,
                              F&& f) const {
-    X.with_stored_type(
-        [&]<class T>(T) { normuon::for_each_scaled_chunk<Real, T>(X, i, tall, neurons, factor, rows, f); });
+    with_stored_type(X.shape(), [&]<class T>(T) {
+      const T* const x = X.matrix<T>(i);
+      normuon::for_each_scaled_block(x, X.shape(), tall, neurons, factor, rows, f);
+    });
   }
 
  private:
+  // Calls f with a value of the type that an operand's numbers are stored in.
+  template <class F>
+  static decltype(auto) with_stored_type(const operand_shape& shape, F&& f) {
+    if constexpr (Types == dense_types::all)
+      if (shape.compute != compute_type::float64) return f(float{});
+    return f(double{});
+  }
+
   // Calls f(i, y) for every matrix y of Y, then rounds y to the type of the iteration; mirrors it first where asked.
   template <bool mirrored, class F>
   void for_each_stored(operand& Y, F&& f) {
     const operand_shape& shape = Y.shape();
-    Y.with_stored_type([&]<class T>(T) {
+    with_stored_type(Y.shape(), [&]<class T>(T) {
       for (index_t i = 0; i < shape.count; ++i) {
         T* const y = Y.matrix<T>(i);
         f(i, y);

@@ -30,13 +30,6 @@ class dense_operand {
     return reinterpret_cast<T*>(memory_.data()) + i * shape_.rows * shape_.cols;
   }
 
-  // Calls f with a value of the type that numbers are stored in.
-  template <class F>
-  decltype(auto) with_stored_type(F&& f) const {
-    if (shape_.compute == compute_type::float64) return f(double{});
-    return f(float{});
-  }
-
  private:
   host_memory memory_;
   operand_shape shape_;
@@ -55,10 +48,10 @@ struct scaled_norm {
 
 // The largest magnitude in U.
 inline double largest_in(const matrix_view& U) {
-  const line_order order = line_order::of_rows(U);
+  const line_order order = joined<double>(line_order::of_rows(U), U);
   chunk<double> buffer;
   double most = 0;
-  for_each_chunk(order, are_arrays_of<double>(order, U), [&](index_t line, index_t first, index_t n) {
+  for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
     const double* u = read<double>({U, order, line, first, n}, buffer);
     most = vectorized([=] {
       double all = most;
@@ -72,13 +65,17 @@ inline double largest_in(const matrix_view& U) {
 // The sum of the squares in unit * U, by rows whatever the strides are: they don't change the bits.
 template <class Real>
 double sum_of_squares(const matrix_view& U, Real unit) {
-  const line_order order = line_order::of_rows(U);
+  const line_order order = in_stretches<Real>(line_order::of_rows(U), U);
   chunk<Real> buffer;
   ordered_sum squares;
-  for_each_chunk(order, are_arrays_of<Real>(order, U), [&](index_t line, index_t first, index_t n) {
+  for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
     const Real* u = read<Real>({U, order, line, first, n}, buffer);
     squares = vectorized([=] {
       ordered_sum sum = squares;
+      if (unit == Real(1)) {  // of floats always
+        sum.add_squares(u, n);
+        return sum;
+      }
       Real scaled[chunk_length];
       for (index_t k = 0; k < n; k += chunk_length) {
         const index_t length = std::min(n - k, chunk_length);
@@ -107,13 +104,12 @@ scaled_norm norm_of(Lanes& lanes, const matrix_view& U) {
 // Rows of a matrix that are moved together between row order and column order: a cache line of floats.
 inline constexpr index_t block_rows = 16;
 
-// Rows of X_i <- those of factor * (unit * U), transposed where U is tall.
+// Rows of a matrix of an operand <- those of factor * (unit * U), transposed where U is tall.
 template <class Real, class T>
-void load_rows(const dense_operand& X, index_t i, const matrix_view& U, const band& rows_of_u, double unit,
+void load_rows(T* to, const operand_shape& shape, const matrix_view& U, const band& rows_of_u, double unit,
                double factor) {
-  T* const to = X.matrix<T>(i);
-  const index_t s = X.shape().rows;
-  const compute_type compute = X.shape().compute;
+  const index_t s = shape.rows;
+  const compute_type compute = shape.compute;
   const bool tall = U.rows > U.cols;
   const line_order order = line_order::of_rows(U);
   chunk<Real> buffers[block_rows];
@@ -136,43 +132,46 @@ void load_rows(const dense_operand& X, index_t i, const matrix_view& U, const ba
   }
 }
 
-// Calls f(row, first, n, d) for all chunks of a band of D = diag(factor) X_i, or X_i diag(factor), as rows of the
-// user's matrix; d holds n reals, each rounded once, at most chunk_length.
-template <class Real, class T, class F>
-void for_each_scaled_chunk(const dense_operand& X, index_t i, bool tall, side neurons, const Real* factor,
-                           const band& rows, F&& f) {
-  const T* const from = X.matrix<T>(i);
-  const index_t s = X.shape().rows, l = X.shape().cols;
-  const index_t user_cols = tall ? s : l;
+// d <- that block of diag(factor) X, or X diag(factor), as the user has them.
+template <class Real, class T>
+void scale_block(const scaled_block<Real>& d, const T* X, const operand_shape& shape, bool tall, side neurons,
+                 const Real* factor) {
   const bool factor_by_row = (neurons == side::rows) != tall;
-  chunk<Real> buffers[block_rows];
-  chunk<Real>* const d = buffers;
-  for (index_t i0 = rows.first; i0 < rows.end; i0 += block_rows) {
-    const index_t height = std::min(block_rows, rows.end - i0);
-    for (index_t j0 = 0; j0 < user_cols; j0 += chunk_length) {
-      const index_t n = std::min(chunk_length, user_cols - j0);
-      vectorized([=] {
-        const auto leave = [&](T x, index_t row, index_t col) {
-          using wide = std::common_type_t<T, Real>;
-          return static_cast<Real>(static_cast<wide>(factor[factor_by_row ? row : col]) * static_cast<wide>(x));
-        };
-        if (tall)
-          for (index_t k = 0; k < height; ++k)
-            for (index_t j = 0; j < n; ++j) d[k][j] = leave(from[(i0 + k) * s + j0 + j], i0 + k, j0 + j);
-        else
-          for (index_t j = 0; j < n; ++j)
-            for (index_t k = 0; k < height; ++k) d[k][j] = leave(from[(j0 + j) * s + i0 + k], i0 + k, j0 + j);
-      });
-      for (index_t k = 0; k < height; ++k) f(i0 + k, j0, n, static_cast<const Real*>(d[k]));
-    }
-  }
+  vectorized([=, s = shape.rows] {
+    const auto scaled = [&](T x, index_t row, index_t col) {
+      using wide = std::common_type_t<T, Real>;
+      return static_cast<Real>(static_cast<wide>(factor[factor_by_row ? row : col]) * static_cast<wide>(x));
+    };
+    if (tall)
+      for (index_t k = 0; k < d.height; ++k)
+        for (index_t j = 0; j < d.width; ++j)
+          d.numbers[k][j] = scaled(X[(d.row + k) * s + d.col + j], d.row + k, d.col + j);
+    else
+      for (index_t j = 0; j < d.width; ++j)
+        for (index_t k = 0; k < d.height; ++k)
+          d.numbers[k][j] = scaled(X[(d.col + j) * s + d.row + k], d.row + k, d.col + j);
+  });
 }
 
-// r_k <- the mean square of line k of X_i, for a band of lines, summed in order in double.
+// Calls f(scaled_block) for all of a band of rows of D = diag(factor) X, or X diag(factor), which has the user's shape.
+template <class Real, class T, class F>
+void for_each_scaled_block(const T* X, const operand_shape& shape, bool tall, side neurons, const Real* factor,
+                           const band& rows, F&& f) {
+  const index_t user_cols = tall ? shape.rows : shape.cols;
+  chunk<Real> numbers[block_rows];
+  for (index_t i0 = rows.first; i0 < rows.end; i0 += block_rows)
+    for (index_t j0 = 0; j0 < user_cols; j0 += chunk_length) {
+      const index_t height = std::min(block_rows, rows.end - i0), n = std::min(chunk_length, user_cols - j0);
+      const scaled_block<Real> d{i0, height, j0, n, numbers};
+      scale_block(d, X, shape, tall, neurons, factor);
+      f(d);
+    }
+}
+
+// r_k <- the mean square of line k of a matrix of an operand, for a band of lines, summed in order in double.
 template <class Real, class T>
-void mean_squares_of(Real* r, const dense_operand& X, index_t i, side neurons, const band& lines) {
-  const T* const x = X.matrix<T>(i);
-  const index_t s = X.shape().rows, l = X.shape().cols;
+void mean_squares(Real* r, const T* x, const operand_shape& shape, side neurons, const band& lines) {
+  const index_t s = shape.rows, l = shape.cols;
   if (neurons == side::cols) {
     for (index_t k = lines.first; k < lines.end; ++k) {
       const double squares = vectorized([=] {

@@ -17,7 +17,7 @@ namespace normuon {
 // What computes the products, and keeps the operands: dense_algebra.hpp, or packed_algebra.hpp, which is faster.
 // bytes(shape): of an operand. shares(shape): products are given to all lanes. resize(X, shape): see the concept.
 // reserve(shape): memory for products with such operands. begin_load(X): all matrices of X are loaded or cleared next.
-// load, clear, multiply, add_identity, mean_squares, for_each_scaled_chunk: as in dense_algebra.hpp; those that take a
+// load, clear, multiply, add_identity, mean_squares, for_each_scaled_block: as in dense_algebra.hpp; those that take a
 // band are called for several bands at once. `lanes` may share out the work of one product: lanes.for_each(count,
 // task).
 template <class A>

@@ -169,10 +169,10 @@ class basic_host_backend {
   void store_scaled(views D, vectors<Real> f, const operand& X, side neurons, flags ok) {
     for_each_held(ok, D, [&](std::size_t i, const band& b) {
       const line_order order = line_order::of_rows(D[i]);
-      for_each_scaled_chunk(D[i], f.data[i], X, i, neurons, b,
-                            [&](index_t row, index_t first, index_t n, const Real* d) {
-                              normuon::write<Real>({D[i], order, row, first, n}, d);
-                            });
+      for_each_scaled_block(D[i], f.data[i], X, i, neurons, b, [&](const scaled_block<Real>& d) {
+        for (index_t k = 0; k < d.height; ++k)
+          normuon::write<Real>({D[i], order, d.row + k, d.col, d.width}, d.numbers[k]);
+      });
     });
   }
 
@@ -187,16 +187,10 @@ class basic_host_backend {
   void neuron_step(views out, views W, vectors<Real> f, const operand& X, side neurons, number rate, number decay,
                    const update_formula& formula, flags ok, const low_bits& low = {}) {
     for_each_written(out, formula, ok, [&](std::size_t i, const band& b) {
-      chunk<Real> w_buffer;
       const weight_access<Real> weights(low, i, {0, W[i].rows});
-      const line_order order = line_order::of_rows(W[i]);
-      const Real r = as_real(rate), c = as_real(decay);
-      for_each_scaled_chunk(
-          W[i], f.data[i], X, i, neurons, b, [&](index_t row, index_t first, index_t n, const Real* d) {
-            Real* w = weights.open({W[i], order, row, first, n}, {out[i], order, row, first, n}, w_buffer);
-            step_along(w, d, n, r, c, formula);
-            weights.write({out[i], order, row, first, n}, w);
-          });
+      for_each_scaled_block(W[i], f.data[i], X, i, neurons, b, [&](const scaled_block<Real>& d) {
+        normuon::apply(out[i], W[i], d, as_real(rate), as_real(decay), formula, weights);
+      });
     });
   }
 
@@ -267,9 +261,9 @@ class basic_host_backend {
   }
 
   template <class F>
-  void for_each_scaled_chunk(const matrix_view& user, const Real* f, const operand& X, std::size_t i, side neurons,
+  void for_each_scaled_block(const matrix_view& user, const Real* f, const operand& X, std::size_t i, side neurons,
                              const band& rows, F&& call) {
-    algebra_.template for_each_scaled_chunk<Real>(X, static_cast<index_t>(i), user.rows > user.cols, neurons, f, rows,
+    algebra_.template for_each_scaled_block<Real>(X, static_cast<index_t>(i), user.rows > user.cols, neurons, f, rows,
                                                   call);
   }
 

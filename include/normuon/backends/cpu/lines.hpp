@@ -1,5 +1,5 @@
-// How passes over a user's matrices touch memory: line by line, in chunks that a first-level cache holds, converted to
-// the type that is computed in. What differs between element types and strides ends here.
+// How passes over a user's matrices touch memory: line by line, in place or in chunks that a first-level cache holds,
+// converted to the type that is computed in. What differs between element types and strides ends here.
 #ifndef NORMUON_BACKENDS_CPU_LINES_HPP
 #define NORMUON_BACKENDS_CPU_LINES_HPP
 
@@ -25,8 +25,11 @@ using chunk = Real[chunk_length];
 // The lines in which a matrix is walked: its rows, or its columns where those are the contiguous ones.
 struct line_order {
   bool by_rows = true;
-  index_t count = 0;   // lines
-  index_t length = 0;  // elements of a line
+  index_t count = 0;               // lines
+  index_t length = 0;              // elements of a line
+  index_t at_once = chunk_length;  // elements of a line that are walked at once: more only of arrays of reals
+
+  bool are_arrays() const { return at_once >= stretch_length; }
 
   static line_order of_rows(const matrix_view& v) { return {true, v.rows, v.cols}; }
   static line_order as_stored(const matrix_view& v) {
@@ -80,17 +83,20 @@ template <class Real>
   return s.step() == 1 && s.view.type == element_type_of<Real>;
 }
 
-// The same of the lines of views.
+// The same lines, in stretches where those of all matrices are arrays of reals.
 template <class Real, class... Views>
-bool are_arrays_of(const line_order& order, const Views&... matrices) {
-  return (is_array_of<Real>(segment{matrices, order, 0, 0, 0}) && ...);
+line_order in_stretches(const line_order& order, const Views&... matrices) {
+  const bool are_arrays = (is_array_of<Real>(segment{matrices, order, 0, 0, 0}) && ...);
+  return {order.by_rows, order.count, order.length, are_arrays ? stretch_length : chunk_length};
 }
 
-// The same elements in one line, where the lines of matrices lie behind one another.
-template <class... Views>
+// That, and in one line where the lines of each matrix lie behind one another.
+template <class Real, class... Views>
 line_order joined(const line_order& order, const Views&... matrices) {
+  const line_order lines = in_stretches<Real>(order, matrices...);
   const bool dense = (((order.by_rows ? matrices.row_stride : matrices.col_stride) == order.length) && ...);
-  return dense ? line_order{order.by_rows, 1, order.count * order.length} : order;
+  if (!dense || !lines.are_arrays()) return lines;
+  return {order.by_rows, 1, order.count * order.length, stretch_length};
 }
 
 // The segment as reals that may be changed: in place where it lies so, else converted into `buffer`. Where they are
@@ -121,13 +127,20 @@ template <class Real>
   else if (from != s.start<Real>()) std::copy_n(from, s.n, s.start<Real>());
 }
 
-// Calls f(line, first, n) for all chunks of all lines, in order, or for stretches where matrices are arrays of reals.
+// What leaves an operand at once, multiplied by its factors: rows `row` on and columns `col` on of what has the user's
+// shape. `numbers` are reals, rounded once.
+template <class Real>
+struct scaled_block {
+  index_t row, height, col, width;  // width: at most chunk_length
+  chunk<Real>* numbers;
+};
+
+// Calls f(line, first, n) for all pieces of at most order.at_once elements, in order.
 template <class F>
-void for_each_chunk(const line_order& order, bool are_arrays, F&& f) {
-  const index_t longest = are_arrays ? stretch_length : chunk_length;
+void for_each_chunk(const line_order& order, F&& f) {
   for (index_t line = 0; line < order.count; ++line)
-    for (index_t first = 0; first < order.length; first += longest)
-      f(line, first, std::min(longest, order.length - first));
+    for (index_t first = 0; first < order.length; first += order.at_once)
+      f(line, first, std::min(order.at_once, order.length - first));
 }
 
 // A sum of squares in double whose order is fixed: eight partial sums, taken in turn, and added as a tree. The bits

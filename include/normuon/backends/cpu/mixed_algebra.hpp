@@ -93,16 +93,16 @@ class mixed_algebra {
   }
 
   template <class Real, class F>
-  void for_each_scaled_chunk(const operand& X, index_t i, bool tall, side neurons, const Real* factor, const band& rows,
+  void for_each_scaled_block(const operand& X, index_t i, bool tall, side neurons, const Real* factor, const band& rows,
                              F&& f) const {
-    if (X.is_packed) packed_.template for_each_scaled_chunk<Real>(X.packed, i, tall, neurons, factor, rows, f);
-    else dense_.template for_each_scaled_chunk<Real>(X.dense, i, tall, neurons, factor, rows, f);
+    if (X.is_packed) packed_.template for_each_scaled_block<Real>(X.packed, i, tall, neurons, factor, rows, f);
+    else dense_.template for_each_scaled_block<Real>(X.dense, i, tall, neurons, factor, rows, f);
   }
 
  private:
   static bool packs(const operand_shape& shape) { return shape.compute != compute_type::float64; }
 
-  dense_algebra<Products> dense_;
+  dense_algebra<Products, dense_types::float64> dense_;
   packed_algebra packed_;
 };
 

@@ -91,10 +91,10 @@ class packed_algebra {
                         [&](index_t line, double squares) { r[line] = static_cast<Real>(squares / length); });
   }
 
-  // Calls f(row, first, n, d) for all chunks of a band of D = diag(factor) X_i, or X_i diag(factor), as rows of the
-  // user's matrix; d holds n reals, each rounded once, at most chunk_length.
+  // Calls f(scaled_block) for all of a band of rows of D = diag(factor) X_i, or X_i diag(factor), which has the user's
+  // shape.
   template <class Real, class F>
-  void for_each_scaled_chunk(const operand& X, index_t i, bool tall, side neurons, const Real* factor, const band& rows,
+  void for_each_scaled_block(const operand& X, index_t i, bool tall, side neurons, const Real* factor, const band& rows,
                              F&& f) const {
     const bool factor_by_row = (neurons == side::rows) != tall;
     const index_t cols = tall ? X.shape().rows : X.shape().cols;
@@ -104,7 +104,7 @@ class packed_algebra {
       for (index_t j0 = 0; j0 < cols; j0 += columns_leaving) {
         const index_t n = std::min(columns_leaving, cols - j0);
         X.unpack(block, i, tall, i0, height, j0, n, factor, factor_by_row);
-        for (index_t k = 0; k < height; ++k) f(i0 + k, j0, n, static_cast<const Real*>(block[k]));
+        f(scaled_block<Real>{i0, height, j0, n, block});
       }
     }
   }

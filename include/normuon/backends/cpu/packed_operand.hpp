@@ -3,6 +3,8 @@
 #ifndef NORMUON_BACKENDS_CPU_PACKED_OPERAND_HPP
 #define NORMUON_BACKENDS_CPU_PACKED_OPERAND_HPP
 
+#include <cstring>
+
 #include "normuon/backends/cpu/bands.hpp"
 #include "normuon/backends/cpu/dispatch.hpp"
 #include "normuon/backends/cpu/host_memory.hpp"
@@ -89,7 +91,7 @@ class packed_operand {
           const index_t panels = std::min(K::panels, (n - j) / K::width);
           for (index_t r = 0; r < K::rows; ++r)
             for (index_t c = 0; c < panels * K::width; c += K::width)  // of a size that is known: a few instructions
-              std::copy_n(block[k + r] + j + c, K::width, tile + r * K::columns + c);
+              std::memcpy(tile + r * K::columns + c, block[k + r] + j + c, K::width * sizeof(float));
           V.store(tile, i0 + k, j0 + j, panels);
         }
     });

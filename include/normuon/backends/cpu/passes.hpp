@@ -15,21 +15,32 @@
 
 namespace normuon {
 
+// True where scale * g_k is finite for all n numbers. Four parts of them are read in turn, 32 numbers of each, for
+// memory brings several streams quicker than one.
+template <class Real>
+bool all_finite(const Real* g, index_t n, Real scale) {
+  constexpr index_t parts = 4, in_turn = 32;
+  return vectorized([=, part = n / (parts * in_turn) * in_turn] {
+    std::uint32_t found = 0;  // as wide as a number, which lets compilers make vector code
+    const auto look = [&](index_t first, index_t count) {
+      for (index_t k = first; k < first + count; ++k) found |= is_finite(scale * g[k]) ? 0U : 1U;
+    };
+    for (index_t k = 0; k < part; k += in_turn)
+      for (index_t p = 0; p < parts; ++p) look(p * part + k, in_turn);
+    look(parts * part, n - parts * part);
+    return found == 0;
+  });
+}
+
 // True where scale * G holds no NaN and no infinity.
 template <class Real>
 bool all_finite(const matrix_view& G, Real scale) {
   chunk<Real> g_buffer;
   bool finite = true;
-  const line_order lines = line_order::as_stored(G);
-  const bool are_arrays = are_arrays_of<Real>(lines, G);
-  const line_order order = are_arrays ? joined(lines, G) : lines;
-  for_each_chunk(order, are_arrays, [&](index_t line, index_t first, index_t n) {
-    const Real* g = read<Real>({G, order, line, first, n}, g_buffer);
-    finite &= vectorized([=] {
-      std::uint32_t found = 0;  // as wide as a number, which lets compilers make vector code
-      for (index_t k = 0; k < n; ++k) found |= is_finite(scale * g[k]) ? 0U : 1U;
-      return found == 0;
-    });
+  line_order order = joined<Real>(line_order::as_stored(G), G);
+  if (order.are_arrays()) order.at_once = order.length;
+  for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
+    finite &= all_finite(read<Real>({G, order, line, first, n}, g_buffer), n, scale);
   });
   return finite;
 }
@@ -38,8 +49,8 @@ bool all_finite(const matrix_view& G, Real scale) {
 template <class Real>
 void blend(const matrix_view& out, Real x, const matrix_view& A, Real y, const matrix_view& B) {
   chunk<Real> a_buffer, b_buffer, result_buffer;
-  const line_order order = line_order::as_stored(out);
-  for_each_chunk(order, are_arrays_of<Real>(order, out, A, B), [&](index_t line, index_t first, index_t n) {
+  const line_order order = joined<Real>(line_order::as_stored(out), out, A, B);
+  for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
     const Real* a = x == Real(0) ? nullptr : read<Real>({A, order, line, first, n}, a_buffer);
     const Real* b = y == Real(0) ? nullptr : read<Real>({B, order, line, first, n}, b_buffer);
     Real* result = place<Real>({out, order, line, first, n}, result_buffer);
@@ -57,10 +68,8 @@ void blend(const matrix_view& out, Real x, const matrix_view& A, Real y, const m
 template <class Real>
 void momentum(const matrix_view& M, const matrix_view& U, const matrix_view& G, Real keep, Real take) {
   chunk<Real> m_buffer, g_buffer, u_buffer;
-  const line_order lines = line_order::as_stored(M);
-  const bool are_arrays = are_arrays_of<Real>(lines, M, U, G);
-  const line_order order = are_arrays ? joined(lines, M, U, G) : lines;
-  for_each_chunk(order, are_arrays, [&](index_t line, index_t first, index_t n) {
+  const line_order order = joined<Real>(line_order::as_stored(M), M, U, G);
+  for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
     Real* m = open<Real>({M, order, line, first, n}, m_buffer);
     Real* u = place<Real>({U, order, line, first, n}, u_buffer);
     const Real* g = read<Real>({G, order, line, first, n}, g_buffer);
@@ -73,28 +82,47 @@ void momentum(const matrix_view& M, const matrix_view& U, const matrix_view& G, 
   });
 }
 
-// w_k <- where the step along d_k ends, or its change
-template <class Real>
-void step_along(Real* w, const Real* d, index_t n, Real rate, Real decay, const update_formula& formula) {
-  vectorized([=] {
-    for (index_t k = 0; k < n; ++k) w[k] = updated(w[k], d[k], rate, decay, formula);
-  });
-}
-
 // out <- the step along D from W, or its change
 template <class Real>
 void apply(const matrix_view& out, const matrix_view& W, const matrix_view& D, Real rate, Real decay,
            const update_formula& formula, const weight_access<Real>& weights) {
   chunk<Real> w_buffer, d_buffer;
   const line_order lines = line_order::as_stored(W);
-  const bool are_arrays = weights.in_place(lines, W, out) && are_arrays_of<Real>(lines, D);
-  const line_order order = are_arrays ? joined(lines, W, D) : lines;
-  for_each_chunk(order, are_arrays, [&](index_t line, index_t first, index_t n) {
+  const line_order order = weights.in_place(lines, W, out) ? joined<Real>(lines, W, D) : lines;
+  for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
     Real* w = weights.open({W, order, line, first, n}, {out, order, line, first, n}, w_buffer);
     const Real* d = read<Real>({D, order, line, first, n}, d_buffer);
-    step_along(w, d, n, rate, decay, formula);
+    vectorized([=] {
+      for (index_t k = 0; k < n; ++k) w[k] = updated(w[k], d[k], rate, decay, formula);
+    });
     weights.write({out, order, line, first, n}, w);
   });
+}
+
+// The same along what leaves an operand; in one loop where W is changed in place, else row by row.
+template <class Real>
+void apply(const matrix_view& out, const matrix_view& W, const scaled_block<Real>& D, Real rate, Real decay,
+           const update_formula& formula, const weight_access<Real>& weights) {
+  const auto step = [&](Real* w, index_t stride, const chunk<Real>* d, index_t height) {
+    vectorized([=, n = D.width] {
+      for (index_t k = 0; k < height; ++k) {
+        Real* const row = w + k * stride;
+        for (index_t j = 0; j < n; ++j) row[j] = updated(row[j], d[k][j], rate, decay, formula);
+      }
+    });
+  };
+  const line_order order = line_order::of_rows(W);
+  if (weights.in_place(order, W, out)) {
+    Real* const w = segment{W, order, D.row, D.col, D.width}.template start<Real>();
+    return step(w, W.row_stride, D.numbers, D.height);
+  }
+  chunk<Real> buffer;
+  for (index_t k = 0; k < D.height; ++k) {
+    const segment from{W, order, D.row + k, D.col, D.width}, to{out, order, D.row + k, D.col, D.width};
+    Real* const w = weights.open(from, to, buffer);
+    step(w, 0, D.numbers + k, 1);
+    weights.write(to, w);
+  }
 }
 
 // Zeros: the change of a weight that is held back.
@@ -102,7 +130,7 @@ template <class Real>
 void write_zeros(const matrix_view& out) {
   const chunk<Real> zeros = {};
   const line_order order = line_order::as_stored(out);
-  for_each_chunk(order, false, [&](index_t line, index_t first, index_t n) {
+  for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
     write<Real>({out, order, line, first, n}, zeros);
   });
 }
@@ -172,10 +200,12 @@ double adamw(const matrix_view& out, const matrix_view& W, const matrix_view& M,
   chunk<Real> w_buffer, m_buffer, v_buffer, g_buffer;
   ordered_sum squares;
   const line_order lines = line_order::as_stored(W);
-  const bool are_arrays = weights.in_place(lines, W, out) && are_arrays_of<Real>(lines, M, V, G);
-  const bool same_sum = lines.length % ordered_sum::partial_sums == 0;  // where a line begins is where they begin
-  const line_order order = are_arrays && same_sum ? joined(lines, W, M, V, G) : lines;
-  for_each_chunk(order, are_arrays, [&](index_t line, index_t first, index_t n) {
+  line_order order = lines;
+  if (weights.in_place(lines, W, out)) {
+    const bool same_sum = lines.length % ordered_sum::partial_sums == 0;  // where a line begins is where they begin
+    order = same_sum ? joined<Real>(lines, W, M, V, G) : in_stretches<Real>(lines, W, M, V, G);
+  }
+  for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
     Real* w = weights.open({W, order, line, first, n}, {out, order, line, first, n}, w_buffer);
     Real* m = open<Real>({M, order, line, first, n}, m_buffer);
     Real* v = open<Real>({V, order, line, first, n}, v_buffer);

@@ -62,17 +62,17 @@ class weight_access {
     by_chance_ = true;
   }
 
-  // Whether weights, walked in that order, are changed where they lie.
-  bool in_place(const line_order& order, const matrix_view& w, const matrix_view& out) const {
-    const bool same = out.data == w.data && out.row_stride == w.row_stride && out.col_stride == w.col_stride;
-    return same && !master_.data && are_arrays_of<Real>(order, w);
+  // Whether weights, walked in that order, are changed where they lie, with no low bits to keep.
+  [[gnu::always_inline]] bool in_place(const line_order& order, const matrix_view& w, const matrix_view& out) const {
+    const bool same =
+        out.data == w.data && out.type == w.type && out.row_stride == w.row_stride && out.col_stride == w.col_stride;
+    return same && !master_.data && is_array_of<Real>({w, order, 0, 0, 0});
   }
 
   // Where the step of a segment of the weight begins, to be changed into where it ends and given to `write` for `out`:
   // in place where `out` is the weight itself, else in `buffer`.
   [[gnu::always_inline]] Real* open(const segment& w, const segment& out, chunk<Real>& buffer) const {
-    if (!master_.data && is_array_of<Real>(w) && is_array_of<Real>(out) && w.start<Real>() == out.start<Real>())
-      return w.start<Real>();
+    if (in_place(w.order, w.view, out.view)) return w.start<Real>();
     copy_begin(w, buffer);
     return buffer;
   }
