@@ -5,6 +5,7 @@
 
 #include <cstdio>
 #include <normuon/bench/models.hpp>
+#include <normuon/bench/run.hpp>
 #include <string_view>
 
 #include "suites.hpp"
@@ -23,9 +24,7 @@ void print_models() {
   std::printf("\n}\n");
 }
 
-int run(int argc, char** argv) {
-  const normuon::bench::settings settings = normuon::bench::settings_from(argc, argv);
-  if (argc == 2 && std::string_view(argv[1]) == "--list_models") return print_models(), 0;
+void register_all(const normuon::bench::settings& settings) {
   register_eigen(settings);
   register_eigen64(settings);
 #ifdef NORMUON_HAS_BLAS
@@ -35,23 +34,13 @@ int run(int argc, char** argv) {
   register_cublas(settings);
 #endif
   register_plain(settings);
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
   benchmark::AddCustomContext("normuon_path",
                               std::string(normuon::name_of(normuon::chosen_path(normuon::cpu_path::automatic))));
-  const bool none = benchmark::RunSpecifiedBenchmarks() == 0;
-  benchmark::Shutdown();
-  if (*settings.skipped != 0) std::fprintf(stderr, "%td skipped, each with its reason\n", *settings.skipped);
-  return none ? 1 : 0;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    return run(argc, argv);
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "normuon_bench: %s\n", e.what());
-    return 1;
-  }
+  if (argc == 2 && std::string_view(argv[1]) == "--list_models") return print_models(), 0;
+  return normuon::bench::run(argc, argv, register_all);
 }

@@ -4,9 +4,8 @@
 #include "02_custom_backend.hpp"
 
 int main(int argc, char** argv) {
-  const auto settings = normuon::bench::settings_from(argc, argv);
-  const auto make = [](int threads) { return plain_backend({.threads = threads}); };
-  normuon::bench::register_backend<plain_backend>("plain", make, settings);
-  benchmark::Initialize(&argc, argv);
-  return benchmark::RunSpecifiedBenchmarks() == 0;
+  return normuon::bench::run(argc, argv, [](const normuon::bench::settings& settings) {
+    const auto make = [](int threads) { return plain_backend({.threads = threads}); };
+    normuon::bench::register_backend<plain_backend>("plain", make, settings);
+  });
 }

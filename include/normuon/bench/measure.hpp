@@ -14,14 +14,15 @@
 
 namespace normuon::bench {
 
-// Registers body(state) under a name. An exception in it is an error of that benchmark alone.
+// Registers body(state) under a name. An exception in it is an error of that benchmark alone, which has no time then.
 template <class Body>
 void add_benchmark(const std::string& name, const settings& s, Body&& body) {
-  const auto guarded = [body, missing = s.missing, skipped = s.skipped](benchmark::State& state) {
+  const auto guarded = [body, missing = s.missing, skipped = s.skipped, failed = s.failed](benchmark::State& state) {
     if (!missing.empty()) return ++*skipped, state.SkipWithError(missing.c_str());
     try {
       body(state);
     } catch (const std::exception& e) {
+      ++*failed;
       state.SkipWithError(e.what());
     }
   };

@@ -83,7 +83,7 @@ void run_newton_schulz(benchmark::State& state, B b, const iteration& it, const 
   const double seconds = time_of(state, s, iterate, [&] { b.sync(); });
   acts.back()(b);  // whose result work.X is
   const double square = mean_square_singular_value(b, work.X, m);
-  if (!(square > 0.25 && square < 2)) return state.SkipWithError("the result is not orthogonal");
+  if (!(square > 0.25 && square < 2)) fail(error_code::backend, "the result is not orthogonal");
 
   count_flops(state, static_cast<double>(m.count) * flops<B>(it, m.rows, m.cols), seconds, s.peak(it.compute, threads));
   const auto bytes = iteration_workspace<B>::bytes(b, it, m.rows, m.cols, m.count);

@@ -5,6 +5,7 @@
 
 #include "normuon/bench/elementwise.hpp"
 #include "normuon/bench/newton_schulz.hpp"
+#include "normuon/bench/run.hpp"
 #include "normuon/bench/step.hpp"
 
 namespace normuon::bench {

@@ -52,6 +52,7 @@ struct settings {
       0;                     // inputs that take turns are so large together, so that caches hold none; 0: there is one
   std::string missing = {};  // why nothing can be measured: benchmarks are there, and skipped with this reason
   std::shared_ptr<index_t> skipped = std::make_shared<index_t>(0);  // how many were, of all backends
+  std::shared_ptr<index_t> failed = std::make_shared<index_t>(0);   // how many threw
   index_t probe_elements = index_t{1} << 26;  // floats of a matrix by which a device's rates are measured
 };
 

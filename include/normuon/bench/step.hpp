@@ -55,7 +55,7 @@ void run_step(benchmark::State& state, B b, const Options& o, const model& m, in
   const double seconds = time_of(state, s, step, wait);
   if (s.device_seconds) state.counters["host"] = host / static_cast<double>(state.iterations());
   for (const parameter_report& p : opt.report().parameters)
-    if (p.outcome != outcome::moved || !(p.update_norm > 0)) return state.SkipWithError("a matrix has not moved");
+    if (p.outcome != outcome::moved || !(p.update_norm > 0)) fail(error_code::backend, "a matrix has not moved");
 
   if constexpr (std::is_same_v<Options, adamw_options>) {
     const traffic check = facts_of(pass::check).bytes(sizeof(typename B::real), 0);
