@@ -1,6 +1,5 @@
-// normuon_bench: every backend of this repository in every family. Options besides Google Benchmark's:
-// --shapes=768x768,... and --threads=1,2,... replace what is registered, --probe=N is how many floats a device's rates
-// are measured on, --list_models prints models' matrices as JSON.
+// normuon_bench: every backend of this repository in every family, with the options that --help names;
+// --list_models prints models' matrices as JSON instead.
 #include <benchmark/benchmark.h>
 
 #include <cstdio>

@@ -3,8 +3,9 @@
 #ifndef NORMUON_ERRORS_HPP
 #define NORMUON_ERRORS_HPP
 
-#include <locale>
-#include <sstream>
+#include <charconv>
+#include <concepts>
+#include <initializer_list>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -39,18 +40,59 @@ class error : public std::runtime_error {
   error_code code_;
 };
 
+// A part of a message: text, or a number as a stream writes it, whatever the locale. Not a template each, for there are
+// hundreds of messages, and all would be compiled with whatever includes them.
+class message_part {
+ public:
+  template <std::convertible_to<std::string_view> Text>
+  message_part(const Text& text) : kind_(kind::text), text_(text) {}
+  message_part(char letter) : kind_(kind::letter), letter_(letter) {}
+  message_part(std::signed_integral auto number) : kind_(kind::integer), signed_(number) {}
+  message_part(std::unsigned_integral auto number) : kind_(kind::natural), unsigned_(number) {}
+  message_part(double number) : kind_(kind::real), real_(number) {}
+
+  void append_to(std::string& message) const {
+    char digits[32];
+    const auto append = [&](std::to_chars_result written) { message.append(digits, written.ptr); };
+    char* const end = digits + sizeof digits;
+    switch (kind_) {
+      case kind::text: message += text_; break;
+      case kind::letter: message += letter_; break;
+      case kind::integer: append(std::to_chars(digits, end, signed_)); break;
+      case kind::natural: append(std::to_chars(digits, end, unsigned_)); break;
+      case kind::real: append(std::to_chars(digits, end, real_, std::chars_format::general, 6)); break;
+    }
+  }
+
+ private:
+  enum class kind { text, letter, integer, natural, real };
+  kind kind_;
+  union {
+    std::string_view text_;
+    char letter_;
+    long long signed_;
+    unsigned long long unsigned_;
+    double real_;
+  };
+};
+
 // All parts written one after the other.
+inline std::string message_of(std::initializer_list<message_part> parts) {
+  std::string message;
+  for (const message_part& part : parts) part.append_to(message);
+  return message;
+}
 template <class... Parts>
 std::string message_of(const Parts&... parts) {
-  std::ostringstream text;
-  text.imbue(std::locale::classic());
-  (text << ... << parts);
-  return text.str();
+  return message_of({message_part(parts)...});
 }
 
+[[noreturn, gnu::cold]] inline void fail_with(error_code code, std::initializer_list<message_part> parts) {
+  throw error(code, message_of(parts));
+}
 template <class... Parts>
 [[noreturn]] void fail(error_code code, const Parts&... parts) {
-  throw error(code, message_of(parts...));
+  fail_with(code, {message_part(parts)...});
 }
 
 }  // namespace normuon

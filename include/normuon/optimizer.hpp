@@ -24,7 +24,7 @@ class optimizer : public registry<Backend> {
 
  public:
   explicit optimizer(Backend backend = Backend(), optimizer_options options = {}, Engine engine = Engine())
-      : registry<Backend>(std::move(backend), engine.rank(), engine.size()),
+      : registry<Backend>(std::move(backend), engine.rank(), engine.size(), owner_choice_of<Engine>()),
         engine_(std::move(engine)),
         options_(options) {
     if (ranks_ > 1 && !has_agreement<Backend>)
@@ -253,13 +253,15 @@ class optimizer : public registry<Backend> {
 
   // The same error on every rank; nothing was written.
   [[noreturn]] void refuse_step(write_form form) {
-    if (const int rank = verdicts_.first_to_refuse(); rank >= 0)
-      fail(verdicts_.reason_of(rank), "rank ", rank, " can't make the step, as it says there");
-    if (!verdicts_.have_the_same_numbers())
-      require_same_on_ranks(backend_, engine_, plan_fields(describe_step(form, groups_, gradient_scale_)), "numbers");
-    if (const int i = verdicts_.first_that_differs(); i >= 0)
-      fail(error_code::gradient, "parameter '", parameters_[static_cast<std::size_t>(i)].name,
-           "': expected the same on every rank, but ", verdicts_.text_of(static_cast<std::size_t>(i)));
+    if constexpr (!std::same_as<Engine, single_process>) {
+      if (const int rank = verdicts_.first_to_refuse(); rank >= 0)
+        fail(verdicts_.reason_of(rank), "rank ", rank, " can't make the step, as it says there");
+      if (!verdicts_.have_the_same_numbers())
+        require_same_on_ranks(backend_, engine_, plan_fields(describe_step(form, groups_, gradient_scale_)), "numbers");
+      if (const int i = verdicts_.first_that_differs(); i >= 0)
+        fail(error_code::gradient, "parameter '", parameters_[static_cast<std::size_t>(i)].name,
+             "': expected the same on every rank, but ", verdicts_.text_of(static_cast<std::size_t>(i)));
+    }
     raise_if_any(names_held_back());
     fail(error_code::non_finite, "a step was refused for a reason that is gone");
   }

@@ -4,6 +4,7 @@
 #include <numeric>
 #include <set>
 
+#include "normuon/optimizer/unsharded.hpp"
 #include "normuon/shards/plan/owners.hpp"
 #include "support/models.hpp"
 #include "support/refusal.hpp"
@@ -232,6 +233,15 @@ TEST_CASE("nobody owns what has no elements, or an elementwise rule") {
   const ownership o = assign_owners(matrices, 2);
   CHECK(o.owner == std::vector<int>{no_owner, no_owner, no_owner, 0});
   CHECK(assign_owners({}, 4).makespan == 0);
+}
+
+TEST_CASE("where one process is all, it owns what the only one of the ranks would") {
+  std::vector<sharded_matrix> matrices = {matrix("W", 5, 5),     matrix("wide", 3, 9),
+                                          matrix("empty", 0, 5), matrix("none", 5, 0),
+                                          matrix("bias", 5, 1),  matrix("W", 5, 5, layout::owned(0))};
+  matrices[4].matrix_rule = false;
+  CHECK(owner_choice_of<single_process>()(matrices, 1) == std::vector<int>{0, 0, no_owner, no_owner, no_owner, 0});
+  CHECK(owner_choice_of<single_process>()(matrices, 1) == owners_among_ranks(matrices, 1));
 }
 
 TEST_CASE("sizes that no integer of 64 bits holds are refused, and so are ranks below one") {

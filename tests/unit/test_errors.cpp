@@ -1,5 +1,9 @@
 #include <doctest/doctest.h>
 
+#include <limits>
+#include <locale>
+#include <sstream>
+
 #include "normuon/errors.hpp"
 
 using namespace normuon;
@@ -21,4 +25,33 @@ TEST_CASE("every kind of error has a name, and a message is its parts in the C l
     CHECK(e.code() == error_code::state);
     CHECK(std::string_view(e.what()) == "expected 1234567, got 0.5");
   }
+}
+
+TEST_CASE("the parts of a message are written as a stream of the C locale writes them") {
+  const auto check = [](const auto& part) {
+    std::ostringstream text;
+    text.imbue(std::locale::classic());
+    text << part;
+    CHECK(message_of("<", part, ">") == "<" + text.str() + ">");
+  };
+  check("text");
+  check(std::string("a string"));
+  check(std::string_view());
+  const char* const pointer = "a pointer";
+  check(pointer);
+  check('c');
+  for (const double x : {0.0, -0.0, 0.1, 1.0 / 3, -2.5, 123456.0, 1234567.0, 1e-5, 1e-4, 1e300, 5e-324}) {
+    check(x);
+    check(static_cast<float>(x));
+  }
+  check(std::numeric_limits<double>::infinity());
+  check(-std::numeric_limits<double>::infinity());
+  check(std::numeric_limits<double>::quiet_NaN());
+  const auto check_ends_of = [&]<class T>(T) {
+    check(std::numeric_limits<T>::min());
+    check(std::numeric_limits<T>::max());
+  };
+  check_ends_of(short()), check_ends_of(int()), check_ends_of(long()), check_ends_of(std::size_t());
+  check_ends_of(0LL), check_ends_of(0ULL), check_ends_of(0U);
+  CHECK(message_of(true, std::uint8_t(7)) == "17");  // small integers are numbers
 }

@@ -6,7 +6,7 @@
 
 #include <concepts>
 #include <cstdio>
-#include <utility>
+#include <exception>
 
 #include "normuon/bench/settings.hpp"
 

@@ -13,8 +13,7 @@ namespace normuon {
 
 // For messages: "3 x 4", or "2 of 3 x 4" where it is no single matrix.
 inline std::string sizes_text(index_t rows, index_t cols, index_t batch) {
-  const std::string one = std::to_string(rows) + " x " + std::to_string(cols);
-  return batch == 1 ? one : std::to_string(batch) + " of " + one;
+  return batch == 1 ? message_of(rows, " x ", cols) : message_of(batch, " of ", rows, " x ", cols);
 }
 inline std::string sizes_of(const bound_matrix& m) { return sizes_text(m.first.rows, m.first.cols, m.batch); }
 
@@ -84,9 +83,8 @@ class view_walk {
 
 // For messages: "strides of 4 and 1", and of a batch how far its matrices are apart.
 inline std::string strides_of(const bound_matrix& m) {
-  const std::string of_one =
-      "strides of " + std::to_string(m.first.row_stride) + " and " + std::to_string(m.first.col_stride);
-  return m.batch == 1 ? of_one : of_one + ", and " + std::to_string(m.batch_stride) + " from matrix to matrix";
+  const std::string of_one = message_of("strides of ", m.first.row_stride, " and ", m.first.col_stride);
+  return m.batch == 1 ? of_one : message_of(of_one, ", and ", m.batch_stride, " from matrix to matrix");
 }
 
 // Throws where `m` can't be walked: negative sizes, no memory, sizes or strides beyond 64 bits, or, if it is written,

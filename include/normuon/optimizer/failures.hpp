@@ -76,8 +76,8 @@ std::string poison_message(const char* cause, const plan<B>& p, const sharded_pl
   const auto listed = [](const std::vector<std::string>& names) {
     return names.empty() ? std::string("nothing") : quoted_list(names);
   };
-  return std::string(cause) + "; done: " + listed(done) + "; begun: " + listed(begun) +
-         "; the weights of all others are as they were";
+  return message_of(cause, "; done: ", listed(done), "; begun: ", listed(begun),
+                    "; the weights of all others are as they were");
 }
 
 }  // namespace normuon

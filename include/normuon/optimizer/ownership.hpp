@@ -25,12 +25,19 @@ std::vector<sharded_matrix> matrices_of(const std::vector<group>& groups, const 
   return matrices;
 }
 
+// What chooses the owner of each matrix, or no_owner: the engine's kind decides which function it is.
+using owner_choice = std::vector<int> (*)(std::span<const sharded_matrix> matrices, int ranks);
+inline std::vector<int> owners_among_ranks(std::span<const sharded_matrix> matrices, int ranks) {
+  return assign_owners(matrices, ranks).owner;
+}
+
 // Sets the owners of all parameters of matrix rules: the same on every rank, without asking the others. Who owns a
 // matrix already keeps it, as its v is there.
 template <tensor_backend B>
-void choose_owners(const std::vector<group>& groups, std::vector<parameter<B>>& parameters, int ranks) {
-  const ownership chosen = assign_owners(matrices_of(groups, parameters, element_type_of<typename B::real>), ranks);
-  auto next = chosen.owner.begin();
+void choose_owners(owner_choice choose, const std::vector<group>& groups, std::vector<parameter<B>>& parameters,
+                   int ranks) {
+  const std::vector<int> chosen = choose(matrices_of(groups, parameters, element_type_of<typename B::real>), ranks);
+  auto next = chosen.begin();
   for (parameter<B>& p : parameters) {
     if (groups[static_cast<std::size_t>(p.group)].is_matrix_rule()) p.owners.assign(next, next + p.batch);
     next += p.batch;

@@ -165,7 +165,8 @@ class registry : public parameter_groups<Backend> {
   Backend& backend() { return backend_; }
 
  protected:
-  registry(Backend backend, int rank, int ranks) : backend_(std::move(backend)), rank_(rank), ranks_(ranks) {}
+  registry(Backend backend, int rank, int ranks, owner_choice choose)
+      : backend_(std::move(backend)), rank_(rank), ranks_(ranks), choose_(choose) {}
 
   using parameter_groups<Backend>::groups_, parameter_groups<Backend>::planned_, parameter_groups<Backend>::group_at;
 
@@ -177,7 +178,7 @@ class registry : public parameter_groups<Backend> {
 
   // Decides who owns the matrices of which that is not decided yet: the same on every rank, without asking the others.
   void choose_owners() {
-    if (!owners_chosen_) normuon::choose_owners(groups_, parameters_, ranks_);
+    if (!owners_chosen_) normuon::choose_owners(choose_, groups_, parameters_, ranks_);
     owners_chosen_ = true;
   }
 
@@ -207,12 +208,9 @@ class registry : public parameter_groups<Backend> {
   template <class T>
   parameter<Backend> parameter_of(std::string name, const sharded_ref<T>& w) const {
     static_assert(!std::is_const_v<T>, "a weight must be writable");
-    parameter<Backend> p{.name = std::move(name),
-                         .rows = w.rows,
-                         .cols = w.cols,
-                         .batch = w.batch,
-                         .type = element_type_of<T>,
-                         .how = w.how};
+    parameter<Backend> p{
+        .name = std::move(name), .rows = w.rows, .cols = w.cols, .batch = w.batch, .type = element_type_of<T>};
+    p.how = w.how;
     p.parts = parts_of(p.name, w.how, w.rows, w.cols, w.batch, rank_, ranks_, bound_parts(w));
     return p;
   }
@@ -292,6 +290,7 @@ class registry : public parameter_groups<Backend> {
     poisoned_ = false;
   }
 
+  owner_choice choose_;
   std::map<std::string, std::size_t, std::less<>> indices_;
 };
 

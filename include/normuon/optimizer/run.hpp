@@ -81,15 +81,16 @@ workspace<B> workspace_for(B& b, const std::vector<matrix_plan>& shapes, std::sp
 template <tensor_backend B>
 std::vector<workspace<B>> make_workspaces(B& b, const std::vector<matrix_plan>& shapes, std::span<run> runs) {
   std::vector<workspace<B>> made;
+  const auto add_for = [&](std::span<const run> served) { made.push_back(workspace_for(b, shapes, served)); };
   const std::ptrdiff_t workers = normuon::workers(b);
   if (std::count_if(runs.begin(), runs.end(), [](const run& a) { return a.shape >= 0; }) > workers) {
-    for (std::ptrdiff_t worker = 0; worker < workers; ++worker) made.push_back(workspace_for(b, shapes, runs));
+    for (std::ptrdiff_t worker = 0; worker < workers; ++worker) add_for(runs);
     return made;
   }
   for (run& a : runs)
     if (a.shape >= 0) {
       a.workspace = static_cast<int>(made.size());
-      made.push_back(workspace_for(b, shapes, {&a, 1}));
+      add_for({&a, 1});
     }
   return made;
 }

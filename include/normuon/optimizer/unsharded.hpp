@@ -1,5 +1,5 @@
-// What stands for plan and step of matrices that travel where one process is all: there are none. So that who needs no
-// ranks does not compile what they need.
+// What stands for owners, plan and step of matrices that travel where one process is all: it owns what there is, and
+// nothing travels. So that who needs no ranks does not compile what they need.
 #ifndef NORMUON_OPTIMIZER_UNSHARDED_HPP
 #define NORMUON_OPTIMIZER_UNSHARDED_HPP
 
@@ -7,6 +7,17 @@
 #include "normuon/shards/single.hpp"
 
 namespace normuon {
+
+inline std::vector<int> one_owner(std::span<const sharded_matrix> matrices, int) {
+  std::vector<int> owners;
+  for (const sharded_matrix& a : matrices) owners.push_back(needs_owner(a) ? 0 : no_owner);
+  return owners;
+}
+template <shard_engine Engine>
+constexpr owner_choice owner_choice_of() {
+  if constexpr (std::same_as<Engine, single_process>) return one_owner;
+  else return owners_among_ranks;
+}
 
 template <tensor_backend B>
 class sharded_plan<B, single_process> {

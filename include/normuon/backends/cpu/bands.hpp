@@ -12,14 +12,37 @@
 
 namespace normuon {
 
+// Somebody's task by two pointers, so that its code is there once: not in every loop that calls it, and no loop for
+// every task.
+class task_ref {
+ public:
+  template <class Task>
+  explicit task_ref(const Task& task) : task_(&task), call_(call<Task>) {}
+  void operator()(index_t i) const { call_(task_, i); }
+
+ private:
+  template <class Task>
+  [[gnu::noinline]] static void call(const void* task, index_t i) {
+    (*static_cast<const Task*>(task))(i);
+  }
+
+  const void* task_;
+  void (*call_)(const void*, index_t);
+};
+
 // What shares out the work on one matrix: an executor's workers, or the caller alone.
 template <executor Executor>
 struct lanes {
   Executor* threads = nullptr;
 
   template <class Task>
-  void for_each(index_t count, Task&& task) {
-    if (threads) threads->for_each(count, [&](int, index_t i) { task(i); });
+  void for_each(index_t count, const Task& task) {
+    share_out(count, task_ref(task));
+  }
+
+ private:
+  void share_out(index_t count, task_ref task) {
+    if (threads) threads->for_each(count, [=](int, index_t i) { task(i); });
     else
       for (index_t i = 0; i < count; ++i) task(i);
   }

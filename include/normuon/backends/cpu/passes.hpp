@@ -82,6 +82,19 @@ void momentum(const matrix_view& M, const matrix_view& U, const matrix_view& G, 
   });
 }
 
+// W <- the step along D from W, or its change, of rows that lie so far apart.
+template <class Real>
+void step_along(Real* w, index_t w_pitch, const Real* d, index_t d_pitch, index_t rows, index_t cols, Real rate,
+                Real decay, const update_formula& formula) {
+  vectorized([=] {
+    for (index_t i = 0; i < rows; ++i) {
+      Real* const row = w + i * w_pitch;
+      const Real* const along = d + i * d_pitch;
+      for (index_t j = 0; j < cols; ++j) row[j] = updated(row[j], along[j], rate, decay, formula);
+    }
+  });
+}
+
 // out <- the step along D from W, or its change
 template <class Real>
 void apply(const matrix_view& out, const matrix_view& W, const matrix_view& D, Real rate, Real decay,
@@ -92,35 +105,26 @@ void apply(const matrix_view& out, const matrix_view& W, const matrix_view& D, R
   for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
     Real* w = weights.open({W, order, line, first, n}, {out, order, line, first, n}, w_buffer);
     const Real* d = read<Real>({D, order, line, first, n}, d_buffer);
-    vectorized([=] {
-      for (index_t k = 0; k < n; ++k) w[k] = updated(w[k], d[k], rate, decay, formula);
-    });
+    step_along(w, n, d, n, 1, n, rate, decay, formula);
     weights.write({out, order, line, first, n}, w);
   });
 }
 
-// The same along what leaves an operand; in one loop where W is changed in place, else row by row.
+// The same along what leaves an operand: at once where W is changed in place, else row by row.
 template <class Real>
 void apply(const matrix_view& out, const matrix_view& W, const scaled_block<Real>& D, Real rate, Real decay,
            const update_formula& formula, const weight_access<Real>& weights) {
-  const auto step = [&](Real* w, index_t stride, const chunk<Real>* d, index_t height) {
-    vectorized([=, n = D.width] {
-      for (index_t k = 0; k < height; ++k) {
-        Real* const row = w + k * stride;
-        for (index_t j = 0; j < n; ++j) row[j] = updated(row[j], d[k][j], rate, decay, formula);
-      }
-    });
-  };
   const line_order order = line_order::of_rows(W);
   if (weights.in_place(order, W, out)) {
     Real* const w = segment{W, order, D.row, D.col, D.width}.template start<Real>();
-    return step(w, W.row_stride, D.numbers, D.height);
+    step_along(w, W.row_stride, D.numbers[0], chunk_length, D.height, D.width, rate, decay, formula);
+    return;
   }
   chunk<Real> buffer;
   for (index_t k = 0; k < D.height; ++k) {
     const segment from{W, order, D.row + k, D.col, D.width}, to{out, order, D.row + k, D.col, D.width};
     Real* const w = weights.open(from, to, buffer);
-    step(w, 0, D.numbers + k, 1);
+    step_along(w, D.width, D.numbers[k], D.width, 1, D.width, rate, decay, formula);
     weights.write(to, w);
   }
 }
