@@ -40,12 +40,13 @@ class error : public std::runtime_error {
   error_code code_;
 };
 
-// A part of a message: text, or a number as a stream writes it, whatever the locale. Not a template each, for there are
-// hundreds of messages, and all would be compiled with whatever includes them.
+// A part of a message: text, or a number as a stream of the C locale writes it. So that only a list of parts is built
+// where a message is made; how they are written would be compiled anew for each of them.
 class message_part {
  public:
   template <std::convertible_to<std::string_view> Text>
   message_part(const Text& text) : kind_(kind::text), text_(text) {}
+  message_part(const char* text) : message_part(std::string_view(text ? text : "nothing")) {}  // of a vendor's library
   message_part(char letter) : kind_(kind::letter), letter_(letter) {}
   message_part(std::signed_integral auto number) : kind_(kind::integer), signed_(number) {}
   message_part(std::unsigned_integral auto number) : kind_(kind::natural), unsigned_(number) {}
@@ -87,12 +88,12 @@ std::string message_of(const Parts&... parts) {
   return message_of({message_part(parts)...});
 }
 
-[[noreturn, gnu::cold]] inline void fail_with(error_code code, std::initializer_list<message_part> parts) {
+[[noreturn, gnu::cold]] inline void fail(error_code code, std::initializer_list<message_part> parts) {
   throw error(code, message_of(parts));
 }
 template <class... Parts>
 [[noreturn]] void fail(error_code code, const Parts&... parts) {
-  fail_with(code, {message_part(parts)...});
+  fail(code, {message_part(parts)...});
 }
 
 }  // namespace normuon

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "normuon/optimizer/unsharded.hpp"
+#include "normuon/shards/loopback.hpp"
 #include "normuon/shards/plan/owners.hpp"
 #include "support/models.hpp"
 #include "support/refusal.hpp"
@@ -242,6 +243,11 @@ TEST_CASE("where one process is all, it owns what the only one of the ranks woul
   matrices[4].matrix_rule = false;
   CHECK(owner_choice_of<single_process>()(matrices, 1) == std::vector<int>{0, 0, no_owner, no_owner, no_owner, 0});
   CHECK(owner_choice_of<single_process>()(matrices, 1) == owners_among_ranks(matrices, 1));
+  const bool ranks_choose = owner_choice_of<loopback>() == owners_among_ranks;
+  CHECK(ranks_choose);
+  matrices = {matrix("W", 200'000, 200'000)};  // whose cost no double holds exactly: only ranks must agree on it
+  CHECK(owner_choice_of<single_process>()(matrices, 1) == std::vector<int>{0});
+  CHECK(refusal_of([&] { owners_among_ranks(matrices, 1); }).code == error_code::parameter);
 }
 
 TEST_CASE("sizes that no integer of 64 bits holds are refused, and so are ranks below one") {

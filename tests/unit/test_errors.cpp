@@ -1,8 +1,10 @@
 #include <doctest/doctest.h>
 
+#include <cstdint>
 #include <limits>
 #include <locale>
 #include <sstream>
+#include <string>
 
 #include "normuon/errors.hpp"
 
@@ -27,7 +29,19 @@ TEST_CASE("every kind of error has a name, and a message is its parts in the C l
   }
 }
 
-TEST_CASE("the parts of a message are written as a stream of the C locale writes them") {
+namespace {
+
+// Writes 1234567.5 as 1'234'567~5.
+struct other_marks : std::numpunct<char> {
+  char do_thousands_sep() const override { return '\''; }
+  std::string do_grouping() const override { return "\3"; }
+  char do_decimal_point() const override { return '~'; }
+};
+
+}  // namespace
+
+TEST_CASE("the parts of a message are written as a stream of the C locale writes them, whatever the locale is") {
+  const std::locale before = std::locale::global(std::locale(std::locale(), new other_marks));
   const auto check = [](const auto& part) {
     std::ostringstream text;
     text.imbue(std::locale::classic());
@@ -39,6 +53,8 @@ TEST_CASE("the parts of a message are written as a stream of the C locale writes
   check(std::string_view());
   const char* const pointer = "a pointer";
   check(pointer);
+  char array[] = "an array";
+  check(array);
   check('c');
   for (const double x : {0.0, -0.0, 0.1, 1.0 / 3, -2.5, 123456.0, 1234567.0, 1e-5, 1e-4, 1e300, 5e-324}) {
     check(x);
@@ -54,4 +70,6 @@ TEST_CASE("the parts of a message are written as a stream of the C locale writes
   check_ends_of(short()), check_ends_of(int()), check_ends_of(long()), check_ends_of(std::size_t());
   check_ends_of(0LL), check_ends_of(0ULL), check_ends_of(0U);
   CHECK(message_of(true, std::uint8_t(7)) == "17");  // small integers are numbers
+  CHECK(message_of(static_cast<const char*>(nullptr)) == "nothing");
+  std::locale::global(before);
 }

@@ -25,7 +25,8 @@ std::vector<sharded_matrix> matrices_of(const std::vector<group>& groups, const 
   return matrices;
 }
 
-// What chooses the owner of each matrix, or no_owner: the engine's kind decides which function it is.
+// What chooses the owner of each matrix, or no_owner. A pointer, so that a registry without ranks does not compile how
+// they divide the work: see owner_choice_of.
 using owner_choice = std::vector<int> (*)(std::span<const sharded_matrix> matrices, int ranks);
 inline std::vector<int> owners_among_ranks(std::span<const sharded_matrix> matrices, int ranks) {
   return assign_owners(matrices, ranks).owner;

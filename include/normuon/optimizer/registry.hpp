@@ -199,20 +199,21 @@ class registry : public parameter_groups<Backend> {
   // A parameter with name, sizes, layout and weights of its parts.
   template <class T>
   static parameter<Backend> parameter_of(std::string name, const matrix_ref<T>& w) {
-    static_assert(!std::is_const_v<T>, "a weight must be writable");
-    parameter<Backend> p{
-        .name = std::move(name), .rows = w.rows, .cols = w.cols, .batch = w.batch, .type = element_type_of<T>};
+    parameter<Backend> p = without_parts(std::move(name), w);
     p.parts.push_back({.where = {0, 0, w.rows, w.cols}, .weight = bound_matrix(w)});
     return p;
   }
   template <class T>
   parameter<Backend> parameter_of(std::string name, const sharded_ref<T>& w) const {
-    static_assert(!std::is_const_v<T>, "a weight must be writable");
-    parameter<Backend> p{
-        .name = std::move(name), .rows = w.rows, .cols = w.cols, .batch = w.batch, .type = element_type_of<T>};
+    parameter<Backend> p = without_parts(std::move(name), w);
     p.how = w.how;
     p.parts = parts_of(p.name, w.how, w.rows, w.cols, w.batch, rank_, ranks_, bound_parts(w));
     return p;
+  }
+  template <template <class> class Ref, class T>
+  static parameter<Backend> without_parts(std::string name, const Ref<T>& w) {
+    static_assert(!std::is_const_v<T>, "a weight must be writable");
+    return {.name = std::move(name), .rows = w.rows, .cols = w.cols, .batch = w.batch, .type = element_type_of<T>};
   }
 
   void add(group_id id, parameter<Backend> p, const std::optional<std::vector<bound_matrix>>& gradients) {

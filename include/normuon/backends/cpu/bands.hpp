@@ -12,8 +12,7 @@
 
 namespace normuon {
 
-// Somebody's task by two pointers, so that its code is there once: not in every loop that calls it, and no loop for
-// every task.
+// Somebody's task by two pointers: compiled once, not in each loop that calls it, and each loop once for all tasks.
 class task_ref {
  public:
   template <class Task>
@@ -41,7 +40,7 @@ struct lanes {
   }
 
  private:
-  void share_out(index_t count, task_ref task) {
+  [[gnu::noinline]] void share_out(index_t count, task_ref task) {
     if (threads) threads->for_each(count, [=](int, index_t i) { task(i); });
     else
       for (index_t i = 0; i < count; ++i) task(i);

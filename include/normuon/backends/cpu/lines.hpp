@@ -57,28 +57,22 @@ struct segment {
 template <class Real>
 [[gnu::noinline]] void convert_from(const segment& s, Real* buffer) {
   with_element_type(s.view.type, [&]<element T>(T) {
-    const index_t step = s.step();
-    const T* const from = s.start<T>();
-    if (step != 1) {
-      for (index_t k = 0; k < s.n; ++k) buffer[k] = static_cast<Real>(from[k * step]);
-      return;
-    }
-    vectorized([=, n = s.n] {
-      for (index_t k = 0; k < n; ++k) buffer[k] = static_cast<Real>(from[k]);
+    vectorized([=, from = s.start<T>(), step = s.step(), n = s.n] {
+      if (step == 1)
+        for (index_t k = 0; k < n; ++k) buffer[k] = static_cast<Real>(from[k]);
+      else
+        for (index_t k = 0; k < n; ++k) buffer[k] = static_cast<Real>(from[k * step]);
     });
   });
 }
 template <class Real>
 [[gnu::noinline]] void convert_to(const segment& s, const Real* from) {
   with_element_type(s.view.type, [&]<element T>(T) {
-    const index_t step = s.step();
-    T* const to = s.start<T>();
-    if (step != 1) {
-      for (index_t k = 0; k < s.n; ++k) to[k * step] = static_cast<T>(from[k]);
-      return;
-    }
-    vectorized([=, n = s.n] {
-      for (index_t k = 0; k < n; ++k) to[k] = static_cast<T>(from[k]);
+    vectorized([=, to = s.start<T>(), step = s.step(), n = s.n] {
+      if (step == 1)
+        for (index_t k = 0; k < n; ++k) to[k] = static_cast<T>(from[k]);
+      else
+        for (index_t k = 0; k < n; ++k) to[k * step] = static_cast<T>(from[k]);
     });
   });
 }

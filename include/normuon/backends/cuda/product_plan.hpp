@@ -24,18 +24,12 @@ struct product_shape_key {
 
   // For messages.
   std::string text() const {
-    std::ostringstream s;
-    s.imbue(std::locale::classic());
-    s << count << " products " << m << " x " << n << " of depth " << k << " in " << name_of(compute);
-    return s.str();
+    return message_of(count, " products ", m, " x ", n, " of depth ", k, " in ", name_of(compute));
   }
   // All of it.
   std::string whole_text() const {
-    std::ostringstream s;
-    s.imbue(std::locale::classic());
-    s << text() << ", rows " << leading_a << " " << leading_b << " " << leading_y << ", matrices " << stride_a << " "
-      << stride_b << " " << stride_y << (transpose ? ", transposed" : "") << (adds ? ", added to another" : "");
-    return s.str();
+    return message_of(text(), ", rows ", leading_a, " ", leading_b, " ", leading_y, ", matrices ", stride_a, " ",
+                      stride_b, " ", stride_y, transpose ? ", transposed" : "", adds ? ", added to another" : "");
   }
 };
 
