@@ -28,6 +28,12 @@ struct matrix_view {
         row_stride(ref.row_stride),
         col_stride(ref.col_stride) {}
 
+  // Whether its columns are the lines in which it lies, and not its rows.
+  bool is_stored_by_columns() const {
+    const auto size = [](index_t stride) { return stride < 0 ? -stride : stride; };
+    return rows != 1 && (cols == 1 || size(row_stride) < size(col_stride));
+  }
+
   // The view as a matrix_ref<T>; T must be the type it holds.
   template <element T>
   matrix_ref<T> as() const {

@@ -23,6 +23,22 @@ TEST_CASE("bands are all rows once, and no more than there is room for") {
   }
 }
 
+TEST_CASE("a matrix that is stored by columns has bands of columns, whose parts are rows of its transpose") {
+  std::vector<float> x(20 * 200);
+  for (std::size_t k = 0; k < x.size(); ++k) x[k] = static_cast<float>(k);
+  const matrix_view v = column_major(x.data(), 20, 200);
+  const bands all = bands::as_stored(v);
+  CHECK(all.count() == 3);
+  const matrix_view p = part(v, all[1]);
+  CHECK(p.rows == 96);
+  CHECK(p.cols == 20);
+  for (index_t i = 0; i < p.rows; ++i)
+    for (index_t j = 0; j < p.cols; ++j) CHECK(p.as<float>()(i, j) == v.as<float>()(j, 96 + i));
+  CHECK(bands::as_stored(row_major(x.data(), 200, 20)).count() == 3);
+  CHECK(bands::as_stored(row_major(x.data(), 4000, 1)).count() == 42);
+  CHECK(!bands::as_stored(row_major(x.data(), 200, 20))[0].of_columns);
+}
+
 TEST_CASE("a part of a matrix is its rows, wherever they lie") {
   std::vector<float> x(200);
   for (std::size_t k = 0; k < x.size(); ++k) x[k] = static_cast<float>(k);

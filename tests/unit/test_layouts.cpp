@@ -69,9 +69,9 @@ TEST_CASE("how a matrix is stored does not change a bit of it: by columns, in by
       CAPTURE(m);
       const auto count = static_cast<std::size_t>(m * n);
       const auto w0 = random_elements<float>(14, count), g0 = random_elements<float>(15, count);
-      const auto stepped = [&](auto layout) {  // layout(data): a view of 4 m n elements as m x n
+      const auto stepped_as = [&](auto weight_layout, auto gradient_layout) {  // views of 4 m n elements as m x n
         std::vector<float> w(4 * count), g(4 * count);
-        const matrix_ref<float> weight = layout(w.data()), gradient = layout(g.data());
+        const matrix_ref<float> weight = weight_layout(w.data()), gradient = gradient_layout(g.data());
         for (index_t i = 0; i < m; ++i)
           for (index_t j = 0; j < n; ++j) {
             weight(i, j) = w0[static_cast<std::size_t>(i * n + j)];
@@ -84,9 +84,14 @@ TEST_CASE("how a matrix is stored does not change a bit of it: by columns, in by
           for (index_t j = 0; j < n; ++j) rows.push_back(weight(i, j));
         return rows;
       };
-      const std::vector<float> expected = stepped([&](float* p) { return row_major(p, m, n); });
+      const auto stepped = [&](auto layout) { return stepped_as(layout, layout); };
+      const auto by_rows = [&](float* p) { return row_major(p, m, n); };
+      const auto by_columns = [&](float* p) { return column_major(p, m, n); };
+      const std::vector<float> expected = stepped(by_rows);
       CHECK(!same_bits(expected, w0));
-      CHECK(same_bits(stepped([&](float* p) { return column_major(p, m, n); }), expected));
+      CHECK(same_bits(stepped(by_columns), expected));
+      CHECK(same_bits(stepped_as(by_rows, by_columns), expected));
+      CHECK(same_bits(stepped_as(by_columns, by_rows), expected));
       CHECK(same_bits(stepped([&](float* p) { return in_by_out(p, n, m); }), expected));
       CHECK(same_bits(stepped([&](float* p) { return matrix_ref<float>{p, m, n, 2 * n, 2}; }), expected));
       CHECK(same_bits(stepped([&](float* p) { return matrix_ref<float>{p + m * n - 1, m, n, -n, -1}; }), expected));

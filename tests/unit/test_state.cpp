@@ -114,6 +114,39 @@ TEST_CASE("the state of a column-major weight is exported by rows") {
   CHECK(opt.export_state("w")[1].values == std::vector<double>{1, 2, 3, 4, 5, 6});
 }
 
+TEST_CASE("state does not know how weights lie: what steps by rows goes on by columns, and by rows again") {
+  for (const any_options& o : {any_options(normuon_options{}), any_options(adamw_options{})}) {
+    constexpr index_t m = 5, n = 37, count = 2 * m * n;
+    const auto by_rows = [&](float* p) { return batched(row_major(p, m, n), 2, m * n); };
+    const auto by_columns = [&](float* p) { return batched(column_major(p, m, n), 2, m * n); };
+    const auto copy = [](const matrix_ref<float>& to, const matrix_ref<float>& from) {
+      for (index_t b = 0; b < 2; ++b)
+        for (index_t i = 0; i < m; ++i)
+          for (index_t j = 0; j < n; ++j) to.one(b)(i, j) = from.one(b)(i, j);
+    };
+    auto w = random_elements<float>(1, count), g = random_elements<float>(2, count), columns = w, rows = w;
+    const auto opt_of = [&](const matrix_ref<float>& weight) {
+      optimizer<eigen_backend> opt(eigen_backend({.threads = 1}));
+      const group_id id = std::visit([&](const auto& options) { return opt.add_group(options); }, o);
+      opt.add_parameter(id, "w", weight, by_rows(g.data()));
+      return opt;
+    };
+    optimizer whole = opt_of(by_rows(w.data())), first = opt_of(by_rows(rows.data()));
+    for (int step = 0; step < 6; ++step) whole.step();
+    first.step(), first.step();
+    copy(by_columns(columns.data()), by_rows(rows.data()));
+    optimizer second = opt_of(by_columns(columns.data()));
+    second.import_state(first.export_state());
+    second.step(), second.step();
+    copy(by_rows(rows.data()), by_columns(columns.data()));
+    second.bind_weight("w", by_rows(rows.data()));
+    second.step(), second.step();
+    CHECK(same_bits(rows, w));
+    const auto expected = whole.export_state(), got = second.export_state();
+    for (std::size_t k = 0; k < expected.size(); ++k) CHECK(got[k].values == expected[k].values);
+  }
+}
+
 TEST_CASE("exported state is a copy, which later steps leave alone") {
   training32 t(2);
   const auto state = t.opt.export_state(), copy = state;

@@ -153,12 +153,16 @@ class parameter_state {
 struct parameter_part {
   rectangle where;
   bound_matrix weight, gradient = {}, change = {};
-  index_t before = 0;  // elements of the parts before it: its momentum and master lie behind theirs
+  index_t before = 0;                 // elements of the parts before it: its momentum and master lie behind theirs
+  bool has_state_by_columns = false;  // of an elementwise rule, as the weight is stored when it is added: passes over
+                                      // both are quicker then
 
   // Its matrix `entry` of a batch in state that has the shape of the weight and begins at `base`.
   template <class Real>
   matrix_view state_view(Real* base, index_t entry) const {
-    return row_major(base + before + entry * where.elements(), where.rows, where.cols);
+    Real* const first = base + before + entry * where.elements();
+    return has_state_by_columns ? matrix_view(column_major(first, where.rows, where.cols))
+                                : matrix_view(row_major(first, where.rows, where.cols));
   }
 };
 

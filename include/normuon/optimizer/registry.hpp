@@ -221,9 +221,10 @@ class registry : public parameter_groups<Backend> {
     if (p.name.empty()) fail(error_code::parameter, "expected a name for the parameter, got an empty one");
     if (indices_.contains(p.name)) fail(error_code::parameter, "there is a parameter '", p.name, "' already");
     p.group = static_cast<int>(id);
-    for (const parameter_part& a : p.parts) {
+    for (parameter_part& a : p.parts) {
       validate_binding<Backend>(p.name, a, weight_binding, a.weight);
       require_own_memory(p.name, a.weight);
+      a.has_state_by_columns = !g.is_matrix_rule() && a.weight.first.is_stored_by_columns();
     }
     p.has_master = g.keeps_master(p.type);
     if (gradients) bind_parts(p, gradient_binding, *gradients);
@@ -290,7 +291,6 @@ class registry : public parameter_groups<Backend> {
     for (std::size_t k = 0; k < which.size(); ++k) write_state(backend_, parameters_[which[k]], staged[k]);
     poisoned_ = false;
   }
-
   owner_choice choose_;
   std::map<std::string, std::size_t, std::less<>> indices_;
 };

@@ -40,6 +40,14 @@ struct listed_tensor {
 // And where in a parameter's state it lies: reals behind the counter.
 struct state_tensor : listed_tensor {
   index_t place = 0;
+  bool by_columns = false;
+
+  // Where its number i lies, of the row-major tensor.
+  index_t place_of(index_t i) const {
+    if (!by_columns) return place + i;
+    const index_t rows = shape[shape.size() - 2], cols = shape.back(), within = i % (rows * cols);
+    return place + i - within + within % cols * rows + within / cols;
+  }
 };
 
 // For messages: "[2, 3]", or "[2, 3] at [4, 0] of [8, 3]".
@@ -81,7 +89,7 @@ template <tensor_backend B>
 std::vector<state_tensor> state_tensors(const parameter<B>& p, const group& g, int rank) {
   std::vector<state_tensor> tensors;
   const auto add = [&](const char* suffix, std::vector<index_t> start, std::vector<index_t> shape,
-                       std::vector<index_t> all, index_t place, bool is_all) {
+                       std::vector<index_t> all, index_t place, bool is_all, bool by_columns) {
     if (p.batch == 1)
       for (auto* extents : {&start, &shape, &all}) extents->erase(extents->begin());
     state_tensor t;
@@ -90,6 +98,7 @@ std::vector<state_tensor> state_tensors(const parameter<B>& p, const group& g, i
     t.shape = std::move(shape);
     if (!is_all) t.start = std::move(start), t.whole = std::move(all);
     t.place = place;
+    t.by_columns = by_columns;
     tensors.push_back(std::move(t));
   };
   const auto is_mine = [&](int owner) { return owner == rank || owner == no_owner; };  // none: it is empty
@@ -99,13 +108,13 @@ std::vector<state_tensor> state_tensors(const parameter<B>& p, const group& g, i
     if (!kind.per_neuron) {
       for (const parameter_part& a : p.parts)
         add(kind.suffix, {0, a.where.row, a.where.col}, {p.batch, a.where.rows, a.where.cols},
-            {p.batch, p.rows, p.cols}, kind.place + a.before, p.is_whole_here());
+            {p.batch, p.rows, p.cols}, kind.place + a.before, p.is_whole_here(), a.has_state_by_columns);
     } else if (std::all_of(p.owners.begin(), p.owners.end(), is_mine)) {
-      add(kind.suffix, {0, 0}, {p.batch, n}, {p.batch, n}, kind.place, true);
+      add(kind.suffix, {0, 0}, {p.batch, n}, {p.batch, n}, kind.place, true, false);
     } else {
       for (index_t b = 0; b < p.batch; ++b)
         if (is_mine(p.owners[static_cast<std::size_t>(b)]))
-          add(kind.suffix, {b, 0}, {1, n}, {p.batch, n}, kind.place + b * n, false);
+          add(kind.suffix, {b, 0}, {1, n}, {p.batch, n}, kind.place + b * n, false, false);
     }
   }
   return tensors;
@@ -154,7 +163,8 @@ std::vector<named_tensor> read_state(B& b, const parameter<B>& p, const std::vec
   b.read(reals.data(), p.state.momentum(), reals.size() * sizeof(real));
   b.sync();
   for (std::size_t i = 1; i < tensors.size(); ++i)
-    std::copy_n(reals.begin() + placed[i].place, tensors[i].values.size(), tensors[i].values.begin());
+    for (std::size_t k = 0; k < tensors[i].values.size(); ++k)
+      tensors[i].values[k] = reals[static_cast<std::size_t>(placed[i].place_of(static_cast<index_t>(k)))];
   return tensors;
 }
 
@@ -175,9 +185,9 @@ staged_state<typename B::real> stage_state(const parameter<B>& p, const std::vec
   staged.step = given[0]->values[0];
   staged.reals.resize(static_cast<std::size_t>(p.state.real_count()));
   for (std::size_t i = 1; i < expected.size(); ++i) {
-    auto next = staged.reals.begin() + expected[i].place;
+    index_t k = 0;
     for (const double x : given[i]->values) {
-      *next++ = static_cast<real>(x);
+      staged.reals[static_cast<std::size_t>(expected[i].place_of(k++))] = static_cast<real>(x);
       if (is_finite(x) && !is_finite(static_cast<real>(x)))
         fail(error_code::state, "state '", expected[i].name, "': ", x, " is out of range");
     }

@@ -62,7 +62,7 @@ class basic_host_backend {
   void all_finite(flags ok, views G, number scale) {
     for (std::size_t i = 0; i < G.size(); ++i) {
       if (!goes(ok, i)) continue;
-      const double bad = sum_over_bands(lanes_, G[i].rows, [&](const band& b) {
+      const double bad = sum_over_bands(lanes_, bands::as_stored(G[i]), [&](const band& b) {
         return normuon::all_finite(part(G[i], b), as_real(scale)) ? 0.0 : 1.0;
       });
       if (bad != 0) *ok[i] = 0;
@@ -168,10 +168,11 @@ class basic_host_backend {
 
   void store_scaled(views D, vectors<Real> f, const operand& X, side neurons, flags ok) {
     for_each_held(ok, D, [&](std::size_t i, const band& b) {
-      const line_order order = line_order::of_rows(D[i]);
+      const matrix_view to = turned(D[i], b);
+      const line_order order = line_order::of_rows(to);
       for_each_scaled_block(D[i], f.data[i], X, i, neurons, b, [&](const scaled_block<Real>& d) {
         for (index_t k = 0; k < d.height; ++k)
-          normuon::write<Real>({D[i], order, d.row + k, d.col, d.width}, d.numbers[k]);
+          normuon::write<Real>({to, order, d.row + k, d.col, d.width}, d.numbers[k]);
       });
     });
   }
@@ -187,9 +188,10 @@ class basic_host_backend {
   void neuron_step(views out, views W, vectors<Real> f, const operand& X, side neurons, number rate, number decay,
                    const update_formula& formula, flags ok, const low_bits& low = {}) {
     for_each_written(out, formula, ok, [&](std::size_t i, const band& b) {
-      const weight_access<Real> weights(low, i, {0, W[i].rows});
+      const matrix_view from = turned(W[i], b), to = turned(out[i], b);
+      const weight_access<Real> weights(low, i, {0, from.rows, b.of_columns});
       for_each_scaled_block(W[i], f.data[i], X, i, neurons, b, [&](const scaled_block<Real>& d) {
-        normuon::apply(out[i], W[i], d, as_real(rate), as_real(decay), formula, weights);
+        normuon::apply(to, from, d, as_real(rate), as_real(decay), formula, weights);
       });
     });
   }
@@ -208,7 +210,7 @@ class basic_host_backend {
                                   .epsilon = Real(epsilon),
                                   .rate = as_real(k.rate),
                                   .decay = as_real(k.decay)};
-      *norms[i] = std::sqrt(sum_over_bands(lanes_, W[i].rows, [&](const band& b) {
+      *norms[i] = std::sqrt(sum_over_bands(lanes_, bands::as_stored(W[i]), [&](const band& b) {
         return normuon::adamw(part(out[i], b), part(W[i], b), part(M[i], b), part(V[i], b), part(G[i], b), step,
                               formula, weight_access<Real>(low, i, b));
       }));
@@ -242,11 +244,11 @@ class basic_host_backend {
   static Real as_real(number x) { return static_cast<Real>(*x); }
   static bool goes(flags ok, std::size_t i) { return ok.empty() || *ok[i] != 0; }
 
-  // Calls f(i, band) for all bands of the matrices that go.
+  // Calls f(i, band) for all bands of the matrices that go, as those are stored.
   template <class F>
   void for_each_held(flags ok, views matrices, F&& f) {
     for (std::size_t i = 0; i < matrices.size(); ++i)
-      if (goes(ok, i)) for_each_band(lanes_, matrices[i].rows, [&](const band& b, index_t) { f(i, b); });
+      if (goes(ok, i)) for_each_band(lanes_, bands::as_stored(matrices[i]), [&](const band& b, index_t) { f(i, b); });
   }
 
   // The same for what is written: a change that is held back is zero.
@@ -262,9 +264,9 @@ class basic_host_backend {
 
   template <class F>
   void for_each_scaled_block(const matrix_view& user, const Real* f, const operand& X, std::size_t i, side neurons,
-                             const band& rows, F&& call) {
-    algebra_.template for_each_scaled_block<Real>(X, static_cast<index_t>(i), user.rows > user.cols, neurons, f, rows,
-                                                  call);
+                             const band& lines, F&& call) {
+    const bool tall = (user.rows > user.cols) != lines.of_columns;  // whether what leaves is the operand's transpose
+    algebra_.template for_each_scaled_block<Real>(X, static_cast<index_t>(i), tall, neurons, f, lines, call);
   }
 
   Algebra algebra_;

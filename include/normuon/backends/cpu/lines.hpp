@@ -28,14 +28,13 @@ struct line_order {
   index_t count = 0;               // lines
   index_t length = 0;              // elements of a line
   index_t at_once = chunk_length;  // elements of a line that are walked at once: more only of arrays of reals
+  index_t together = 1;            // lines whose pieces are walked one after the other: more only with lines_across
 
   bool are_arrays() const { return at_once >= stretch_length; }
 
   static line_order of_rows(const matrix_view& v) { return {true, v.rows, v.cols}; }
   static line_order as_stored(const matrix_view& v) {
-    const auto size = [](index_t stride) { return stride < 0 ? -stride : stride; };
-    const bool by_rows = v.rows == 1 || (v.cols != 1 && size(v.col_stride) <= size(v.row_stride));
-    return by_rows ? of_rows(v) : line_order{false, v.cols, v.rows};
+    return v.is_stored_by_columns() ? line_order{false, v.cols, v.rows} : of_rows(v);
   }
 };
 
@@ -138,10 +137,52 @@ struct scaled_block {
 // Calls f(line, first, n) for all pieces of at most order.at_once elements, in order.
 template <class F>
 void for_each_chunk(const line_order& order, F&& f) {
-  for (index_t line = 0; line < order.count; ++line)
+  for (index_t begin = 0; begin < order.count; begin += order.together)
     for (index_t first = 0; first < order.length; first += order.at_once)
-      f(line, first, std::min(order.at_once, order.length - first));
+      for (index_t line = begin; line < std::min(order.count, begin + order.together); ++line)
+        f(line, first, std::min(order.at_once, order.length - first));
 }
+
+// Reads lines of a matrix, whichever way it is stored. Where that is across them, a block of lines is read at once, for
+// what memory brings of one line holds numbers of the next ones too. Not of float16: to convert it takes longer than to
+// wait for it.
+template <class Real>
+class lines_across {
+ public:
+  // Makes `order` walk lines together where that is needed. Pieces are to be read in the order of for_each_chunk.
+  lines_across(const matrix_view& v, line_order& order)
+      : view_(v),
+        order_(order),
+        is_across_(v.is_stored_by_columns() == order.by_rows && order.count > 1 && v.type != element_type::float16) {
+    if (is_across_) order.together = most;
+  }
+
+  const Real* read(index_t line, index_t first, index_t n) {
+    if (!is_across_) return normuon::read<Real>({view_, order_, line, first, n}, lines_[0]);
+    if (line % most == 0) read_block(line, first, n);
+    return lines_[line % most];
+  }
+
+ private:
+  static constexpr index_t most = 32;
+
+  [[gnu::noinline]] void read_block(index_t line, index_t first, index_t n) {
+    const line_order stored{!order_.by_rows, order_.length, order_.count};
+    const segment s{view_, stored, first, line, std::min(most, order_.count - line)};
+    const index_t pitch = order_.by_rows ? view_.col_stride : view_.row_stride;
+    with_element_type(view_.type, [&]<element T>(T) {
+      vectorized([=, to = &lines_[0][0], from = s.start<T>(), step = s.step(), height = s.n] {
+        for (index_t j = 0; j < n; ++j)
+          for (index_t k = 0; k < height; ++k) to[k * chunk_length + j] = static_cast<Real>(from[j * pitch + k * step]);
+      });
+    });
+  }
+
+  const matrix_view& view_;
+  const line_order& order_;
+  bool is_across_;
+  chunk<Real> lines_[most];
+};
 
 // A sum of squares in double whose order is fixed: eight partial sums, taken in turn, and added as a tree. The bits
 // depend neither on vector width nor on contraction: the square of a float is exact in double, that of a double is

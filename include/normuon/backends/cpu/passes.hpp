@@ -67,12 +67,13 @@ void blend(const matrix_view& out, Real x, const matrix_view& A, Real y, const m
 // M <- keep M + take G, then U <- keep M + take G
 template <class Real>
 void momentum(const matrix_view& M, const matrix_view& U, const matrix_view& G, Real keep, Real take) {
-  chunk<Real> m_buffer, g_buffer, u_buffer;
-  const line_order order = joined<Real>(line_order::as_stored(M), M, U, G);
+  chunk<Real> m_buffer, u_buffer;
+  line_order order = joined<Real>(line_order::as_stored(M), M, U, G);
+  lines_across<Real> gradient(G, order);
   for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
     Real* m = open<Real>({M, order, line, first, n}, m_buffer);
     Real* u = place<Real>({U, order, line, first, n}, u_buffer);
-    const Real* g = read<Real>({G, order, line, first, n}, g_buffer);
+    const Real* g = gradient.read(line, first, n);
     vectorized([=] {
       for (index_t k = 0; k < n; ++k) m[k] = blend(take, g[k], keep, m[k]);
       for (index_t k = 0; k < n; ++k) u[k] = blend(take, g[k], keep, m[k]);
@@ -201,7 +202,7 @@ template <class Real>
 double adamw(const matrix_view& out, const matrix_view& W, const matrix_view& M, const matrix_view& V,
              const matrix_view& G, const adamw_step<Real>& s, const update_formula& formula,
              const weight_access<Real>& weights) {
-  chunk<Real> w_buffer, m_buffer, v_buffer, g_buffer;
+  chunk<Real> w_buffer, m_buffer, v_buffer;
   ordered_sum squares;
   const line_order lines = line_order::as_stored(W);
   line_order order = lines;
@@ -209,11 +210,12 @@ double adamw(const matrix_view& out, const matrix_view& W, const matrix_view& M,
     const bool same_sum = lines.length % ordered_sum::partial_sums == 0;  // where a line begins is where they begin
     order = same_sum ? joined<Real>(lines, W, M, V, G) : in_stretches<Real>(lines, W, M, V, G);
   }
+  lines_across<Real> gradient(G, order);
   for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
     Real* w = weights.open({W, order, line, first, n}, {out, order, line, first, n}, w_buffer);
     Real* m = open<Real>({M, order, line, first, n}, m_buffer);
     Real* v = open<Real>({V, order, line, first, n}, v_buffer);
-    const Real* g = read<Real>({G, order, line, first, n}, g_buffer);
+    const Real* g = gradient.read(line, first, n);
     adamw(w, m, v, g, n, s, formula, squares);
     write<Real>({M, order, line, first, n}, m);
     write<Real>({V, order, line, first, n}, v);

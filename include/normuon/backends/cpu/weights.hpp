@@ -52,12 +52,12 @@ template <class Real>
 template <class Real>
 class weight_access {
  public:
-  // Of matrix i of a run, from the first row of `rows` on.
-  weight_access(const low_bits& low, std::size_t i, const band& rows) {
-    if (!low.masters.empty()) master_ = part(low.masters[i], rows);
+  // Of the part of matrix i of a run that begins with the first of `lines`.
+  weight_access(const low_bits& low, std::size_t i, const band& lines) : is_turned_(lines.of_columns) {
+    if (!low.masters.empty()) master_ = part(low.masters[i], lines);
     if (low.streams.empty()) return;
     stream_ = low.streams[i];
-    stream_.first = stream_.element(rows.first, 0);
+    stream_.first = is_turned_ ? stream_.element(0, lines.first) : stream_.element(lines.first, 0);
     step_ = static_cast<std::uint64_t>(*low.steps[i]);
     by_chance_ = true;
   }
@@ -99,7 +99,7 @@ class weight_access {
   [[gnu::noinline]] void write_low_bits(const segment& out, Real* x) const {
     if (master_.data) normuon::write<Real>({master_, out.order, out.line, out.first, out.n}, x);
     if (by_chance_ && size_of(out.view.type) == 2) {
-      const bool by_rows = out.order.by_rows;
+      const bool by_rows = out.order.by_rows != is_turned_;  // of the tensor whose elements are numbered
       const index_t first = by_rows ? stream_.element(out.line, out.first) : stream_.element(out.first, out.line);
       random_buffer buffer;
       round_by_chance(out.view.type, x,
@@ -111,6 +111,7 @@ class weight_access {
   random_stream stream_;
   std::uint64_t step_ = 0;
   bool by_chance_ = false;
+  bool is_turned_ = false;  // the matrix is walked as its transpose
 };
 
 }  // namespace normuon
