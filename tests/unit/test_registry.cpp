@@ -165,15 +165,30 @@ TEST_CASE("bindings of another shape, and of names that are not there, are refus
   unknown([&] { t.opt.import_state("wode", {}); });
 }
 
-TEST_CASE("a gradient may be read through a stride of 0: one row for all neurons") {
-  std::vector<float> w(6, 1), same(6, 1);
-  const std::vector<float> row = {1, 2, 3}, whole = {1, 2, 3, 1, 2, 3};
-  optimizer<eigen_backend> opt(eigen_backend({.threads = 1}));
-  const group_id id = opt.add_group(adamw_options{});
-  opt.add_parameter(id, "repeated", row_major(w.data(), 2, 3), matrix_ref<const float>{row.data(), 2, 3, 0, 1});
-  opt.add_parameter(id, "written out", row_major(same.data(), 2, 3), row_major(whole.data(), 2, 3));
-  opt.step();
-  CHECK(same_bits(w, same));
+TEST_CASE("a gradient may be read through a stride of 0: one row for all neurons, or one number for each") {
+  const any_options all[] = {adamw_options{}, normuon_options{}, normuon_options{.nesterov = true}};
+  for (const any_options& options : all)
+    for (const auto& [m, n] : {std::pair<index_t, index_t>{2, 3}, {40, 200}, {40, 1100}, {1100, 40}})
+      for (const bool by_columns : {false, true})
+        for (const bool repeats_rows : {false, true}) {
+          CAPTURE(m);
+          CAPTURE(n);
+          CAPTURE(by_columns);
+          CAPTURE(repeats_rows);
+          const auto count = static_cast<std::size_t>(m * n);
+          auto w = random_elements<float>(1, count), same = w;
+          const auto line = random_elements<float>(2, static_cast<std::size_t>(repeats_rows ? n : m));
+          const matrix_ref<const float> repeated{line.data(), m, n, repeats_rows ? 0 : 1, repeats_rows ? 1 : 0};
+          std::vector<float> whole;
+          for (index_t i = 0; i < m; ++i)
+            for (index_t j = 0; j < n; ++j) whole.push_back(repeated(i, j));
+          const auto view = [&](float* p) { return by_columns ? column_major(p, m, n) : row_major(p, m, n); };
+          make_steps<eigen_backend>(options, 2, [&](auto& opt, group_id id) {
+            opt.add_parameter(id, "repeated", view(w.data()), repeated);
+            opt.add_parameter(id, "written out", view(same.data()), row_major(whole.data(), m, n));
+          });
+          CHECK(same_bits(w, same));
+        }
 }
 
 TEST_CASE("a frozen parameter stays as it is, state included, and goes on from there when it is unfrozen") {

@@ -114,18 +114,22 @@ TEST_CASE("the state of a column-major weight is exported by rows") {
   CHECK(opt.export_state("w")[1].values == std::vector<double>{1, 2, 3, 4, 5, 6});
 }
 
-TEST_CASE("state does not know how weights lie: what steps by rows goes on by columns, and by rows again") {
-  for (const any_options& o : {any_options(normuon_options{}), any_options(adamw_options{})}) {
+TEST_CASE_TEMPLATE("state does not know how weights lie: what steps by rows goes on by columns, and by rows again", T,
+                   float, bfloat16) {
+  const any_options all[] = {normuon_options{}, adamw_options{},
+                             normuon_options{.weight_rounding = weight_rounding::master},
+                             adamw_options{.weight_rounding = weight_rounding::master}};
+  for (const any_options& o : all) {
     constexpr index_t m = 5, n = 37, count = 2 * m * n;
-    const auto by_rows = [&](float* p) { return batched(row_major(p, m, n), 2, m * n); };
-    const auto by_columns = [&](float* p) { return batched(column_major(p, m, n), 2, m * n); };
-    const auto copy = [](const matrix_ref<float>& to, const matrix_ref<float>& from) {
+    const auto by_rows = [&](T* p) { return batched(row_major(p, m, n), 2, m * n); };
+    const auto by_columns = [&](T* p) { return batched(column_major(p, m, n), 2, m * n); };
+    const auto copy = [](const matrix_ref<T>& to, const matrix_ref<T>& from) {
       for (index_t b = 0; b < 2; ++b)
         for (index_t i = 0; i < m; ++i)
           for (index_t j = 0; j < n; ++j) to.one(b)(i, j) = from.one(b)(i, j);
     };
-    auto w = random_elements<float>(1, count), g = random_elements<float>(2, count), columns = w, rows = w;
-    const auto opt_of = [&](const matrix_ref<float>& weight) {
+    auto w = random_elements<T>(1, count), g = random_elements<T>(2, count), columns = w, rows = w;
+    const auto opt_of = [&](const matrix_ref<T>& weight) {
       optimizer<eigen_backend> opt(eigen_backend({.threads = 1}));
       const group_id id = std::visit([&](const auto& options) { return opt.add_group(options); }, o);
       opt.add_parameter(id, "w", weight, by_rows(g.data()));

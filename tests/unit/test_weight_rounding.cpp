@@ -85,21 +85,25 @@ TEST_CASE("what is rounded by chance depends on no thread, order or grouping, an
 }
 
 TEST_CASE("the rows of a weight are rounded alike however it lies in memory") {
-  std::vector<bfloat16> by_rows(6 * 300), by_columns(6 * 300);
-  const std::vector<bfloat16> values = random_elements<bfloat16>(1, 6 * 300), g = random_elements<bfloat16>(2, 6 * 300);
-  for (std::size_t i = 0; i < 6; ++i)
-    for (std::size_t j = 0; j < 300; ++j) by_rows[i * 300 + j] = by_columns[j * 6 + i] = values[i * 300 + j];
-  for (const any_options& o : {any_options(normuon_options{}), any_options(adamw_options{})}) {
-    auto rows = by_rows, columns = by_columns;
-    make_steps<eigen_backend>(o, 2, [&](auto& opt, group_id id) {
-      opt.add_parameter(id, "w", row_major(rows.data(), 6, 300), row_major(g.data(), 6, 300));
-    });
-    make_steps<eigen_backend>(o, 2, [&](auto& opt, group_id id) {
-      opt.add_parameter(id, "w", column_major(columns.data(), 6, 300), row_major(g.data(), 6, 300));
-    });
-    for (std::size_t i = 0; i < 6; ++i)
-      for (std::size_t j = 0; j < 300; ++j) CHECK(rows[i * 300 + j].bits() == columns[j * 6 + i].bits());
-  }
+  const any_options all[] = {normuon_options{}, adamw_options{},
+                             normuon_options{.weight_rounding = weight_rounding::master},
+                             adamw_options{.weight_rounding = weight_rounding::master}};
+  for (const any_options& o : all)
+    for (const std::size_t cols : {300, 301}) {  // four numbers are drawn at once
+      std::vector<bfloat16> rows = random_elements<bfloat16>(1, 6 * cols), columns(6 * cols);
+      const std::vector<bfloat16> g = random_elements<bfloat16>(2, 6 * cols);
+      for (std::size_t i = 0; i < 6; ++i)
+        for (std::size_t j = 0; j < cols; ++j) columns[j * 6 + i] = rows[i * cols + j];
+      const auto n = static_cast<index_t>(cols);
+      make_steps<eigen_backend>(o, 2, [&](auto& opt, group_id id) {
+        opt.add_parameter(id, "w", row_major(rows.data(), 6, n), row_major(g.data(), 6, n));
+      });
+      make_steps<eigen_backend>(o, 2, [&](auto& opt, group_id id) {
+        opt.add_parameter(id, "w", column_major(columns.data(), 6, n), row_major(g.data(), 6, n));
+      });
+      for (std::size_t i = 0; i < 6; ++i)
+        for (std::size_t j = 0; j < cols; ++j) CHECK(rows[i * cols + j].bits() == columns[j * 6 + i].bits());
+    }
 }
 
 TEST_CASE_TEMPLATE("with a master a weight of 16 bits is at every step what a float weight rounds to", T, bfloat16,

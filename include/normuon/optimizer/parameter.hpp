@@ -154,8 +154,8 @@ struct parameter_part {
   rectangle where;
   bound_matrix weight, gradient = {}, change = {};
   index_t before = 0;                 // elements of the parts before it: its momentum and master lie behind theirs
-  bool has_state_by_columns = false;  // of an elementwise rule, as the weight is stored when it is added: passes over
-                                      // both are quicker then
+  bool has_state_by_columns = false;  // M, v and master of an elementwise rule lie as the weight does when it is added,
+                                      // which makes passes over them and a weight that lies so still quicker
 
   // Its matrix `entry` of a batch in state that has the shape of the weight and begins at `base`.
   template <class Real>

@@ -43,7 +43,7 @@ struct state_tensor : listed_tensor {
   bool by_columns = false;
 
   // Where its number i lies, of the row-major tensor.
-  index_t place_of(index_t i) const {
+  index_t real_of(index_t i) const {
     if (!by_columns) return place + i;
     const index_t rows = shape[shape.size() - 2], cols = shape.back(), within = i % (rows * cols);
     return place + i - within + within % cols * rows + within / cols;
@@ -164,7 +164,7 @@ std::vector<named_tensor> read_state(B& b, const parameter<B>& p, const std::vec
   b.sync();
   for (std::size_t i = 1; i < tensors.size(); ++i)
     for (std::size_t k = 0; k < tensors[i].values.size(); ++k)
-      tensors[i].values[k] = reals[static_cast<std::size_t>(placed[i].place_of(static_cast<index_t>(k)))];
+      tensors[i].values[k] = reals[static_cast<std::size_t>(placed[i].real_of(static_cast<index_t>(k)))];
   return tensors;
 }
 
@@ -187,7 +187,7 @@ staged_state<typename B::real> stage_state(const parameter<B>& p, const std::vec
   for (std::size_t i = 1; i < expected.size(); ++i) {
     index_t k = 0;
     for (const double x : given[i]->values) {
-      staged.reals[static_cast<std::size_t>(expected[i].place_of(k++))] = static_cast<real>(x);
+      staged.reals[static_cast<std::size_t>(expected[i].real_of(k++))] = static_cast<real>(x);
       if (is_finite(x) && !is_finite(static_cast<real>(x)))
         fail(error_code::state, "state '", expected[i].name, "': ", x, " is out of range");
     }

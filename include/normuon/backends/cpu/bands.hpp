@@ -1,5 +1,5 @@
-// How a pass over one matrix is shared out: in bands of rows or columns, by the matrix alone, so that sums have the same
-// order and bits on any number of threads.
+// How a pass over one matrix is shared out: in bands of rows or columns, by its shape and strides alone, so that sums
+// have the same order and bits on any number of threads.
 #ifndef NORMUON_BACKENDS_CPU_BANDS_HPP
 #define NORMUON_BACKENDS_CPU_BANDS_HPP
 
@@ -63,8 +63,7 @@ struct bands {
         height(std::max(least, (lines + most * door - 1) / (most * door) * door)),
         are_of_columns(of_columns) {}
 
-  // Of the lines in which a matrix lies, for what may be done with it in any order: so each band is few pieces of
-  // memory.
+  // Of the lines in which a matrix lies, so that each band is few pieces of memory: where no order is promised.
   static bands as_stored(const matrix_view& v) {
     const bool by_columns = v.is_stored_by_columns() && v.cols != 1;  // one column is cut where its rows are
     return {by_columns ? v.cols : v.rows, by_columns};

@@ -153,7 +153,8 @@ void scale_block(const scaled_block<Real>& d, const T* X, const operand_shape& s
   });
 }
 
-// Calls f(scaled_block) for all of a band of rows of D = diag(factor) X, or X diag(factor), which has the user's shape.
+// Calls f(scaled_block) for all of a band of rows of D = diag(factor) X, or X diag(factor), which has the user's shape
+// or its transpose's.
 template <class Real, class T, class F>
 void for_each_scaled_block(const T* X, const operand_shape& shape, bool tall, side neurons, const Real* factor,
                            const band& rows, F&& f) {

@@ -266,7 +266,8 @@ class basic_host_backend {
   void for_each_scaled_block(const matrix_view& user, const Real* f, const operand& X, std::size_t i, side neurons,
                              const band& lines, F&& call) {
     const bool tall = (user.rows > user.cols) != lines.of_columns;  // whether what leaves is the operand's transpose
-    algebra_.template for_each_scaled_block<Real>(X, static_cast<index_t>(i), tall, neurons, f, lines, call);
+    algebra_.template for_each_scaled_block<Real>(X, static_cast<index_t>(i), tall, neurons, f,
+                                                  band{lines.first, lines.end}, call);
   }
 
   Algebra algebra_;

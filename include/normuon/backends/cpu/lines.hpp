@@ -127,7 +127,7 @@ template <class Real>
 }
 
 // What leaves an operand at once, multiplied by its factors: rows `row` on and columns `col` on of what has the user's
-// shape. `numbers` are reals, rounded once.
+// shape, or its transpose's where the user's matrix is walked so. `numbers` are reals, rounded once.
 template <class Real>
 struct scaled_block {
   index_t row, height, col, width;  // width: at most chunk_length
@@ -144,16 +144,15 @@ void for_each_chunk(const line_order& order, F&& f) {
 }
 
 // Reads lines of a matrix, whichever way it is stored. Where that is across them, a block of lines is read at once, for
-// what memory brings of one line holds numbers of the next ones too. Not of float16: to convert it takes longer than to
-// wait for it.
+// what memory brings of one line holds numbers of the next ones too. Not where all lines are one (a stride of 0), nor of
+// float16, which takes longer to convert than to wait for.
 template <class Real>
 class lines_across {
  public:
   // Makes `order` walk lines together where that is needed. Pieces are to be read in the order of for_each_chunk.
-  lines_across(const matrix_view& v, line_order& order)
-      : view_(v),
-        order_(order),
-        is_across_(v.is_stored_by_columns() == order.by_rows && order.count > 1 && v.type != element_type::float16) {
+  lines_across(const matrix_view& v, line_order& order) : view_(v), order_(order) {
+    is_across_ = v.is_stored_by_columns() == order.by_rows && segment{v, order, 0, 0, 0}.step() != 1 &&
+                 order.count > 1 && v.type != element_type::float16;
     if (is_across_) order.together = most;
   }
 
@@ -180,7 +179,7 @@ class lines_across {
 
   const matrix_view& view_;
   const line_order& order_;
-  bool is_across_;
+  bool is_across_ = false;
   chunk<Real> lines_[most];
 };
 

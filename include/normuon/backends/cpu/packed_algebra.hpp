@@ -92,7 +92,7 @@ class packed_algebra {
   }
 
   // Calls f(scaled_block) for all of a band of rows of D = diag(factor) X_i, or X_i diag(factor), which has the user's
-  // shape.
+  // shape or its transpose's.
   template <class Real, class F>
   void for_each_scaled_block(const operand& X, index_t i, bool tall, side neurons, const Real* factor, const band& rows,
                              F&& f) const {

@@ -48,11 +48,12 @@ bool all_finite(const matrix_view& G, Real scale) {
 // out <- x A + y B
 template <class Real>
 void blend(const matrix_view& out, Real x, const matrix_view& A, Real y, const matrix_view& B) {
-  chunk<Real> a_buffer, b_buffer, result_buffer;
-  const line_order order = joined<Real>(line_order::as_stored(out), out, A, B);
+  chunk<Real> result_buffer;
+  line_order order = joined<Real>(line_order::as_stored(out), out, A, B);
+  lines_across<Real> first_term(A, order), second_term(B, order);
   for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
-    const Real* a = x == Real(0) ? nullptr : read<Real>({A, order, line, first, n}, a_buffer);
-    const Real* b = y == Real(0) ? nullptr : read<Real>({B, order, line, first, n}, b_buffer);
+    const Real* a = x == Real(0) ? nullptr : first_term.read(line, first, n);
+    const Real* b = y == Real(0) ? nullptr : second_term.read(line, first, n);
     Real* result = place<Real>({out, order, line, first, n}, result_buffer);
     vectorized([=] {
       if (a && b)
@@ -202,7 +203,7 @@ template <class Real>
 double adamw(const matrix_view& out, const matrix_view& W, const matrix_view& M, const matrix_view& V,
              const matrix_view& G, const adamw_step<Real>& s, const update_formula& formula,
              const weight_access<Real>& weights) {
-  chunk<Real> w_buffer, m_buffer, v_buffer;
+  chunk<Real> w_buffer, m_buffer, v_buffer, g_buffer;
   ordered_sum squares;
   const line_order lines = line_order::as_stored(W);
   line_order order = lines;
@@ -210,12 +211,11 @@ double adamw(const matrix_view& out, const matrix_view& W, const matrix_view& M,
     const bool same_sum = lines.length % ordered_sum::partial_sums == 0;  // where a line begins is where they begin
     order = same_sum ? joined<Real>(lines, W, M, V, G) : in_stretches<Real>(lines, W, M, V, G);
   }
-  lines_across<Real> gradient(G, order);
   for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
     Real* w = weights.open({W, order, line, first, n}, {out, order, line, first, n}, w_buffer);
     Real* m = open<Real>({M, order, line, first, n}, m_buffer);
     Real* v = open<Real>({V, order, line, first, n}, v_buffer);
-    const Real* g = gradient.read(line, first, n);
+    const Real* g = read<Real>({G, order, line, first, n}, g_buffer);
     adamw(w, m, v, g, n, s, formula, squares);
     write<Real>({M, order, line, first, n}, m);
     write<Real>({V, order, line, first, n}, v);

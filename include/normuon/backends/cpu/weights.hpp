@@ -9,7 +9,7 @@
 namespace normuon {
 
 // The random numbers of elements first, first + apart, ... of a tensor in a step, at the address that is returned.
-using random_buffer = std::uint32_t[chunk_length + 2 * random_block_length];
+using random_buffer = std::uint32_t[(chunk_length + 2) * random_block_length];
 inline const std::uint32_t* random_numbers(random_buffer& buffer, std::uint64_t key, std::uint64_t step, index_t first,
                                            index_t apart, index_t n) {
   constexpr index_t length = random_block_length;
@@ -20,6 +20,14 @@ inline const std::uint32_t* random_numbers(random_buffer& buffer, std::uint64_t 
         std::copy_n(random_bits(key, step, (first + k) / length).data(), length, to + k);
     });
     return buffer + ahead;
+  }
+  if (apart % length == 0) {  // one number of each block
+    vectorized([=, to = &buffer[0]] {
+      for (index_t k = 0; k < n; ++k)
+        std::copy_n(random_bits(key, step, first / length + k * (apart / length)).data(), length, to + k * length);
+      for (index_t k = 0; k < n; ++k) to[k] = to[k * length + first % length];
+    });
+    return buffer;
   }
   for (index_t k = 0; k < n; ++k) {
     const index_t e = first + k * apart;
