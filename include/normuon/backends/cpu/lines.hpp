@@ -144,8 +144,8 @@ void for_each_chunk(const line_order& order, F&& f) {
 }
 
 // Reads lines of a matrix, whichever way it is stored. Where that is across them, a block of lines is read at once, for
-// what memory brings of one line holds numbers of the next ones too. Not where all lines are one (a stride of 0), nor of
-// float16, which takes longer to convert than to wait for.
+// what memory brings of one line holds numbers of the next ones too. Not where all lines are one (a stride of 0), nor
+// of float16, which takes longer to convert than to wait for.
 template <class Real>
 class lines_across {
  public:
