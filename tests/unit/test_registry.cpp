@@ -59,9 +59,7 @@ TEST_CASE("weight, gradient and change that begin at one place are refused, whic
   trained_model t;
   std::vector<float> w(12), g(60);
   const auto view = row_major(w.data(), 3, 4);
-  const auto own = [](const char* other) {
-    return std::string("expected memory of its own, got that of the ") + other;
-  };
+  const auto own = [](const char* other) { return message_of("expected memory of its own, got that of the ", other); };
   CHECK(t.refused([&] {
            t.opt.add_parameter(group_id{0}, "own", view, view);
          }).is(error_code::gradient, "gradient of 'own'", own("weight")));
@@ -168,9 +166,10 @@ TEST_CASE("bindings of another shape, and of names that are not there, are refus
 TEST_CASE("a gradient may be read through a stride of 0: one row for all neurons, or one number for each") {
   const any_options all[] = {adamw_options{}, normuon_options{}, normuon_options{.nesterov = true}};
   for (const any_options& options : all)
-    for (const auto& [m, n] : {std::pair<index_t, index_t>{2, 3}, {40, 200}, {40, 1100}, {1100, 40}})
+    for (const auto& shape : {std::pair<index_t, index_t>{2, 3}, {40, 200}, {40, 1100}, {1100, 40}})
       for (const bool by_columns : {false, true})
         for (const bool repeats_rows : {false, true}) {
+          const index_t m = shape.first, n = shape.second;
           CAPTURE(m);
           CAPTURE(n);
           CAPTURE(by_columns);

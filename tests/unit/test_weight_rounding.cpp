@@ -89,12 +89,12 @@ TEST_CASE("the rows of a weight are rounded alike however it lies in memory") {
                              normuon_options{.weight_rounding = weight_rounding::master},
                              adamw_options{.weight_rounding = weight_rounding::master}};
   for (const any_options& o : all)
-    for (const std::size_t cols : {300, 301}) {  // four numbers are drawn at once
+    for (const index_t n : {300, 301}) {  // four numbers are drawn at once
+      const auto cols = static_cast<std::size_t>(n);
       std::vector<bfloat16> rows = random_elements<bfloat16>(1, 6 * cols), columns(6 * cols);
       const std::vector<bfloat16> g = random_elements<bfloat16>(2, 6 * cols);
       for (std::size_t i = 0; i < 6; ++i)
         for (std::size_t j = 0; j < cols; ++j) columns[j * 6 + i] = rows[i * cols + j];
-      const auto n = static_cast<index_t>(cols);
       make_steps<eigen_backend>(o, 2, [&](auto& opt, group_id id) {
         opt.add_parameter(id, "w", row_major(rows.data(), 6, n), row_major(g.data(), 6, n));
       });
