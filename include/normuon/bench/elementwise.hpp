@@ -1,5 +1,5 @@
 // elementwise/<what>/<backend>/<n>/<threads>: one operation on n elements as a step asks for it: 16 square matrices,
-// in runs that workers share out.
+// in runs that workers share out. `<what>:columns`: the same where a trainer's weights and gradients lie by columns.
 #ifndef NORMUON_BENCH_ELEMENTWISE_HPP
 #define NORMUON_BENCH_ELEMENTWISE_HPP
 
@@ -17,15 +17,20 @@ inline index_t side_of_elements(index_t n) {
   return side;
 }
 
+// How the numbers of a matrix follow each other: row-major or column-major.
+enum class stored_by { rows, columns };
+
 // 16 matrices of reals in the backend's memory.
 template <tensor_backend B>
 struct element_array {
   typename B::memory memory;
   std::vector<matrix_view> table;
 
-  element_array(typename B::memory m, index_t side) : memory(std::move(m)) {
-    for (index_t i = 0; i < 16; ++i)
-      table.push_back(row_major(address_of<typename B::real>(memory.data()) + i * side * side, side, side));
+  element_array(typename B::memory m, index_t side, stored_by by) : memory(std::move(m)) {
+    for (index_t i = 0; i < 16; ++i) {
+      auto* const first = address_of<typename B::real>(memory.data()) + i * side * side;
+      table.push_back(by == stored_by::columns ? column_major(first, side, side) : row_major(first, side, side));
+    }
   }
 };
 
@@ -35,12 +40,13 @@ class elements {
  public:
   using real = typename B::real;
 
-  // b must stay where it is.
-  elements(B& b, pass p, index_t n) : b_(b), pass_(p), side_(side_of_elements(n)) {
+  // b must stay where it is. `weights`: how they lie, and gradients.
+  elements(B& b, pass p, stored_by weights, index_t n) : b_(b), pass_(p), side_(side_of_elements(n)) {
+    const auto order = [&](int k) { return k < facts_of(p).as_weights ? weights : stored_by::rows; };
     const int needed = std::max(1, facts_of(p).arrays) + (p == pass::neuron_step && !has_fused_neuron_step<B> ? 1 : 0);
     for (int k = 0; k < needed; ++k)
-      arrays_.emplace_back(random_reals(b_, n, static_cast<std::uint64_t>(k * n)), side_);
-    if (p == pass::adamw) arrays_[2] = {b_.allocate(arrays_[2].memory.size()), side_};  // V is not negative
+      arrays_.emplace_back(random_reals(b_, n, static_cast<std::uint64_t>(k * n)), side_, order(k));
+    if (p == pass::adamw) arrays_[2] = {b_.allocate(arrays_[2].memory.size()), side_, order(2)};  // V is not negative
     factors_ = random_reals(b_, 16 * side_, 0);
     for (index_t i = 0; i < 16; ++i) lines_.push_back(address_of<real>(factors_.data()) + i * side_);
     make_slots();
@@ -138,12 +144,13 @@ class elements {
 };
 
 template <tensor_backend B>
-void run_elementwise(benchmark::State& state, B b, pass p, index_t n, int threads, const settings& s) {
+void run_elementwise(benchmark::State& state, B b, pass p, stored_by weights, index_t n, int threads,
+                     const settings& s) {
   const auto [moved, footprint] = elements<B>::bytes(p);
   const auto count = static_cast<double>(n);
   const index_t turns = inputs_in_turn(s, static_cast<std::size_t>(footprint * count));
   std::deque<elements<B>> in_turn;  // none of which may move
-  for (index_t k = 0; k < turns; ++k) in_turn.emplace_back(b, p, n);
+  for (index_t k = 0; k < turns; ++k) in_turn.emplace_back(b, p, weights, n);
   std::size_t turn = 0;
   const auto run = [&] { in_turn[turn++ % in_turn.size()].run(); };
   const double seconds = time_of(state, s, run, [&] { in_turn.front().wait(); });
@@ -152,14 +159,18 @@ void run_elementwise(benchmark::State& state, B b, pass p, index_t n, int thread
 
 template <tensor_backend B, class Make>
 void register_elementwise(const std::string& backend, const Make& make, const settings& s) {
-  for (std::size_t k = 0; k < element_passes.size(); ++k)
+  const auto add = [&](pass p, stored_by weights) {
+    const std::string what = std::string(facts_of(p).name) + (weights == stored_by::columns ? ":columns" : "");
     for (const index_t n : s.elements)
       for (const int threads : thread_counts<B>(s))
         add_benchmark(
-            path_of("elementwise", element_passes[k].name, backend, std::to_string(n), std::to_string(threads)), s,
-            [=](benchmark::State& state) {
-              run_elementwise<B>(state, make(threads), static_cast<pass>(k), n, threads, s);
-            });
+            path_of("elementwise", what, backend, std::to_string(n), std::to_string(threads)), s,
+            [=](benchmark::State& state) { run_elementwise<B>(state, make(threads), p, weights, n, threads, s); });
+  };
+  for (std::size_t k = 0; k < element_passes.size(); ++k) {
+    add(static_cast<pass>(k), stored_by::rows);
+    if (element_passes[k].as_weights > 0) add(static_cast<pass>(k), stored_by::columns);
+  }
 }
 
 }  // namespace normuon::bench

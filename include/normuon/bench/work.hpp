@@ -42,11 +42,12 @@ struct traffic {
   double moved, footprint;
 };
 
-// An operation on elements: reals and numbers of an operand that it reads and writes, per element, and its arrays of
-// reals.
+// An operation on elements: reals and numbers of an operand that it reads and writes, per element, its arrays of reals,
+// and how many of those, the first ones, lie as a trainer's weights and gradients do, which may be by columns, as AdamW's
+// moments then are too. The others are by rows.
 struct element_pass {
   std::string_view name;
-  int reals, stored, arrays;
+  int reals, stored, arrays, as_weights;
 
   // `real`, `stored_size`: bytes of a number of each kind. Weights and gradients are reals too.
   constexpr traffic bytes(double real, double stored_size) const {
@@ -56,15 +57,15 @@ struct element_pass {
 
 enum class pass { check, blend, momentum, load, mean_squares, store_scaled, neuron_step, apply, adamw };
 
-inline constexpr std::array<element_pass, 9> element_passes{{{"check", 1, 0, 1},         // reads G
-                                                             {"blend", 3, 0, 2},         // G, M -> M
-                                                             {"momentum", 4, 0, 3},      // G, M -> M, U
-                                                             {"load", 1, 1, 1},          // U -> X
-                                                             {"mean_squares", 0, 1, 0},  // X
-                                                             {"store_scaled", 1, 1, 1},  // X -> D
-                                                             {"neuron_step", 2, 1, 1},   // X, W -> W
-                                                             {"apply", 3, 0, 2},         // D, W -> W
-                                                             {"adamw", 7, 0, 4}}};       // G, M, V, W -> M, V, W
+inline constexpr std::array<element_pass, 9> element_passes{{{"check", 1, 0, 1, 1},         // reads G
+                                                             {"blend", 3, 0, 2, 1},         // G, M -> M
+                                                             {"momentum", 4, 0, 3, 1},      // G, M -> M, U
+                                                             {"load", 1, 1, 1, 0},          // U -> X
+                                                             {"mean_squares", 0, 1, 0, 0},  // X
+                                                             {"store_scaled", 1, 1, 1, 0},  // X -> D
+                                                             {"neuron_step", 2, 1, 1, 1},   // W, X -> W
+                                                             {"apply", 3, 0, 2, 1},         // W, D -> W
+                                                             {"adamw", 7, 0, 4, 4}}};       // W, M, V, G -> W, M, V
 constexpr const element_pass& facts_of(pass p) { return element_passes[static_cast<std::size_t>(p)]; }
 
 }  // namespace normuon::bench
