@@ -153,16 +153,30 @@ class parameter_state {
 struct parameter_part {
   rectangle where;
   bound_matrix weight, gradient = {}, change = {};
-  index_t before = 0;                 // elements of the parts before it: its momentum and master lie behind theirs
-  bool has_state_by_columns = false;  // M, v and master of an elementwise rule lie as the weight does when it is added,
-                                      // which makes passes over them and a weight that lies so still quicker
+  index_t before = 0;  // elements of the parts before it: its momentum and master lie behind theirs
 
-  // Its matrix `entry` of a batch in state that has the shape of the weight and begins at `base`.
+  bool has_master_by_columns = false, has_moments_by_columns = false;
+
+  // Says how state is to lie, before there is any. As the weight does now, so that passes over both are quick; but M of
+  // a matrix rule by rows, as U, whose norm is summed so.
+  void order_state(bool of_matrix_rule) {
+    has_master_by_columns = weight.first.is_stored_by_columns();
+    has_moments_by_columns = has_master_by_columns && !of_matrix_rule;
+  }
+
+  // Its matrix `entry` of a batch in moments that have the shape of the weight, or in masters, which begin at `base`.
   template <class Real>
-  matrix_view state_view(Real* base, index_t entry) const {
+  matrix_view moments_view(Real* base, index_t entry) const {
+    return view_of(base, entry, has_moments_by_columns);
+  }
+  template <class Real>
+  matrix_view master_view(Real* base, index_t entry) const {
+    return view_of(base, entry, has_master_by_columns);
+  }
+  template <class Real>
+  matrix_view view_of(Real* base, index_t entry, bool by_columns) const {
     Real* const first = base + before + entry * where.elements();
-    return has_state_by_columns ? matrix_view(column_major(first, where.rows, where.cols))
-                                : matrix_view(row_major(first, where.rows, where.cols));
+    return by_columns ? column_major(first, where.rows, where.cols) : row_major(first, where.rows, where.cols);
   }
 };
 

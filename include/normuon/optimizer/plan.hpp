@@ -179,12 +179,12 @@ class plan {
       ok[k] = parameter_ok[i];
       counter[k] = parameter_counter[i];
       shape_of[k] = shape;
-      V[k] = part.state_view(p.state.second(), batch);
+      V[k] = part.moments_view(p.state.second(), batch);
     } else {
       place_owned(k, i, p, batch, shape);
     }
-    M[k] = part.state_view(p.state.momentum(), batch);
-    if (p.has_master) master[k] = part.state_view(p.state.master(), batch);
+    M[k] = part.moments_view(p.state.momentum(), batch);
+    if (p.has_master) master[k] = part.master_view(p.state.master(), batch);
     W[k] = part.weight.one(batch);
     streams[k] = p.stream(settings_.seed, part.where, batch);
   }

@@ -58,9 +58,9 @@ class registry : public parameter_groups<Backend> {
   void freeze(std::string_view name) { parameters_[index_of(name)].frozen = true; }
   void unfreeze(std::string_view name) { parameters_[index_of(name)].frozen = false; }
 
-  // Binds other memory of the same shape, checked as add_parameter does, but for other parameters' memory. A weight can
-  // move to where its gradient is when that has been bound elsewhere or unbound, and the other way round. An unbound
-  // gradient is absent: see missing_gradient_policy.
+  // Binds other memory of the same shape, checked as add_parameter does, but for other parameters' memory; state stays
+  // as it lies. A weight can move to where its gradient is when that has been bound elsewhere or unbound, and the other
+  // way round. An unbound gradient is absent: see missing_gradient_policy.
   template <class T>
   void bind_weight(std::string_view name, matrix_ref<T> weight) {
     static_assert(!std::is_const_v<T>, "a weight must be writable");
@@ -224,7 +224,7 @@ class registry : public parameter_groups<Backend> {
     for (parameter_part& a : p.parts) {
       validate_binding<Backend>(p.name, a, weight_binding, a.weight);
       require_own_memory(p.name, a.weight);
-      a.has_state_by_columns = !g.is_matrix_rule() && a.weight.first.is_stored_by_columns();
+      a.order_state(g.is_matrix_rule());
     }
     p.has_master = g.keeps_master(p.type);
     if (gradients) bind_parts(p, gradient_binding, *gradients);

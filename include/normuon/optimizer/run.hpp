@@ -81,6 +81,7 @@ workspace<B> workspace_for(B& b, const std::vector<matrix_plan>& shapes, std::sp
 template <tensor_backend B>
 std::vector<workspace<B>> make_workspaces(B& b, const std::vector<matrix_plan>& shapes, std::span<run> runs) {
   std::vector<workspace<B>> made;
+  // Called from two places and large, so it is compiled once.
   const auto add_for = [&](std::span<const run> served) { made.push_back(workspace_for(b, shapes, served)); };
   const std::ptrdiff_t workers = normuon::workers(b);
   if (std::count_if(runs.begin(), runs.end(), [](const run& a) { return a.shape >= 0; }) > workers) {

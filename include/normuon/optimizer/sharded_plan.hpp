@@ -224,8 +224,8 @@ class sharded_plan {
     h.entry = place.entry;
     h.group = q.group;
     h.ok = p.parameter_ok[place.parameter];
-    h.M = part_of(part.state_view(q.state.momentum(), place.entry), h.area);
-    if (q.has_master) h.master = part_of(part.state_view(q.state.master(), place.entry), h.area);
+    h.M = part_of(part.moments_view(q.state.momentum(), place.entry), h.area);
+    if (q.has_master) h.master = part_of(part.master_view(q.state.master(), place.entry), h.area);
     h.stream = q.stream(seed, at.area, place.entry);
     return h;
   }

@@ -67,6 +67,7 @@ struct state_kind {
   index_t place;
   bool per_neuron = false;
   index_t neurons = 0;
+  bool is_master = false;
 };
 
 // momentum: the weight's shape;   second_moment: one number per neuron (matrix rules; none for Muon), or per element
@@ -79,7 +80,8 @@ std::vector<state_kind> kinds_of_state(const parameter<B>& p, const group& g) {
   if (!o) kinds.push_back({".second_moment", behind_momentum});
   else if (o->neuron_axis != neuron_axis::none)
     kinds.push_back({".second_moment", behind_momentum, true, neuron_count(o->neuron_axis, p.rows, p.cols)});
-  if (p.has_master) kinds.push_back({".master", p.state.master() - p.state.momentum()});
+  if (p.has_master)
+    kinds.push_back({.suffix = ".master", .place = p.state.master() - p.state.momentum(), .is_master = true});
   return kinds;
 }
 
@@ -89,7 +91,7 @@ template <tensor_backend B>
 std::vector<state_tensor> state_tensors(const parameter<B>& p, const group& g, int rank) {
   std::vector<state_tensor> tensors;
   const auto add = [&](const char* suffix, std::vector<index_t> start, std::vector<index_t> shape,
-                       std::vector<index_t> all, index_t place, bool is_all, bool by_columns) {
+                       std::vector<index_t> all, index_t place, bool is_all) -> state_tensor& {
     if (p.batch == 1)
       for (auto* extents : {&start, &shape, &all}) extents->erase(extents->begin());
     state_tensor t;
@@ -98,8 +100,7 @@ std::vector<state_tensor> state_tensors(const parameter<B>& p, const group& g, i
     t.shape = std::move(shape);
     if (!is_all) t.start = std::move(start), t.whole = std::move(all);
     t.place = place;
-    t.by_columns = by_columns;
-    tensors.push_back(std::move(t));
+    return tensors.emplace_back(std::move(t));
   };
   const auto is_mine = [&](int owner) { return owner == rank || owner == no_owner; };  // none: it is empty
   tensors.push_back({{p.name + ".step", element_type::float64, {1}}, -1});
@@ -108,13 +109,14 @@ std::vector<state_tensor> state_tensors(const parameter<B>& p, const group& g, i
     if (!kind.per_neuron) {
       for (const parameter_part& a : p.parts)
         add(kind.suffix, {0, a.where.row, a.where.col}, {p.batch, a.where.rows, a.where.cols},
-            {p.batch, p.rows, p.cols}, kind.place + a.before, p.is_whole_here(), a.has_state_by_columns);
+            {p.batch, p.rows, p.cols}, kind.place + a.before, p.is_whole_here())
+            .by_columns = kind.is_master ? a.has_master_by_columns : a.has_moments_by_columns;
     } else if (std::all_of(p.owners.begin(), p.owners.end(), is_mine)) {
-      add(kind.suffix, {0, 0}, {p.batch, n}, {p.batch, n}, kind.place, true, false);
+      add(kind.suffix, {0, 0}, {p.batch, n}, {p.batch, n}, kind.place, true);
     } else {
       for (index_t b = 0; b < p.batch; ++b)
         if (is_mine(p.owners[static_cast<std::size_t>(b)]))
-          add(kind.suffix, {b, 0}, {1, n}, {p.batch, n}, kind.place + b * n, false, false);
+          add(kind.suffix, {b, 0}, {1, n}, {p.batch, n}, kind.place + b * n, false);
     }
   }
   return tensors;

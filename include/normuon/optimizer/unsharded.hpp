@@ -8,11 +8,13 @@
 
 namespace normuon {
 
+// The owner_choice of one process.
 inline std::vector<int> one_owner(std::span<const sharded_matrix> matrices, int) {
   std::vector<int> owners;
   for (const sharded_matrix& a : matrices) owners.push_back(needs_owner(a) ? 0 : no_owner);
   return owners;
 }
+// That of an optimizer over an engine: this alone compiles how ranks divide the work.
 template <shard_engine Engine>
 constexpr owner_choice owner_choice_of() {
   if constexpr (std::same_as<Engine, single_process>) return one_owner;

@@ -99,11 +99,11 @@ class dense_algebra {
   // Calls f(scaled_block) for all of a band of rows of D = diag(factor) X_i, or X_i diag(factor), which has the user's
   // shape or its transpose's.
   template <class Real, class F>
-  void for_each_scaled_block(const operand& X, index_t i, bool tall, side neurons, const Real* factor, const band& rows,
-                             F&& f) const {
+  void for_each_scaled_block(const operand& X, index_t i, bool transposed, side neurons, const Real* factor,
+                             const band& rows, F&& f) const {
     with_stored_type(X.shape(), [&]<class T>(T) {
       const T* const x = X.matrix<T>(i);
-      normuon::for_each_scaled_block(x, X.shape(), tall, neurons, factor, rows, f);
+      normuon::for_each_scaled_block(x, X.shape(), transposed, neurons, factor, rows, f);
     });
   }
 

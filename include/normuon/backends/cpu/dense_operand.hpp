@@ -134,15 +134,15 @@ void load_rows(T* to, const operand_shape& shape, const matrix_view& U, const ba
 
 // d <- that block of diag(factor) X, or X diag(factor), as the user has them.
 template <class Real, class T>
-void scale_block(const scaled_block<Real>& d, const T* X, const operand_shape& shape, bool tall, side neurons,
+void scale_block(const scaled_block<Real>& d, const T* X, const operand_shape& shape, bool transposed, side neurons,
                  const Real* factor) {
-  const bool factor_by_row = (neurons == side::rows) != tall;
+  const bool factor_by_row = (neurons == side::rows) != transposed;
   vectorized([=, s = shape.rows] {
     const auto scaled = [&](T x, index_t row, index_t col) {
       using wide = std::common_type_t<T, Real>;
       return static_cast<Real>(static_cast<wide>(factor[factor_by_row ? row : col]) * static_cast<wide>(x));
     };
-    if (tall)
+    if (transposed)
       for (index_t k = 0; k < d.height; ++k)
         for (index_t j = 0; j < d.width; ++j)
           d.numbers[k][j] = scaled(X[(d.row + k) * s + d.col + j], d.row + k, d.col + j);
@@ -156,15 +156,15 @@ void scale_block(const scaled_block<Real>& d, const T* X, const operand_shape& s
 // Calls f(scaled_block) for all of a band of rows of D = diag(factor) X, or X diag(factor), which has the user's shape
 // or its transpose's.
 template <class Real, class T, class F>
-void for_each_scaled_block(const T* X, const operand_shape& shape, bool tall, side neurons, const Real* factor,
+void for_each_scaled_block(const T* X, const operand_shape& shape, bool transposed, side neurons, const Real* factor,
                            const band& rows, F&& f) {
-  const index_t user_cols = tall ? shape.rows : shape.cols;
+  const index_t user_cols = transposed ? shape.rows : shape.cols;
   chunk<Real> numbers[block_rows];
   for (index_t i0 = rows.first; i0 < rows.end; i0 += block_rows)
     for (index_t j0 = 0; j0 < user_cols; j0 += chunk_length) {
       const index_t height = std::min(block_rows, rows.end - i0), n = std::min(chunk_length, user_cols - j0);
       const scaled_block<Real> d{i0, height, j0, n, numbers};
-      scale_block(d, X, shape, tall, neurons, factor);
+      scale_block(d, X, shape, transposed, neurons, factor);
       f(d);
     }
 }

@@ -265,8 +265,8 @@ class basic_host_backend {
   template <class F>
   void for_each_scaled_block(const matrix_view& user, const Real* f, const operand& X, std::size_t i, side neurons,
                              const band& lines, F&& call) {
-    const bool tall = (user.rows > user.cols) != lines.of_columns;  // whether what leaves is the operand's transpose
-    algebra_.template for_each_scaled_block<Real>(X, static_cast<index_t>(i), tall, neurons, f,
+    const bool transposed = (user.rows > user.cols) != lines.of_columns;  // of the operand is what leaves
+    algebra_.template for_each_scaled_block<Real>(X, static_cast<index_t>(i), transposed, neurons, f,
                                                   band{lines.first, lines.end}, call);
   }
 

@@ -144,8 +144,9 @@ void for_each_chunk(const line_order& order, F&& f) {
 }
 
 // Reads lines of a matrix, whichever way it is stored. Where that is across them, a block of lines is read at once, for
-// what memory brings of one line holds numbers of the next ones too. Not where all lines are one (a stride of 0), nor
-// of float16, which takes longer to convert than to wait for.
+// what memory brings of one line holds numbers of the next ones too, and what the next block needs is asked for
+// meanwhile, as processors foresee no strides beyond a page. Not where all lines are one (a stride of 0), nor of
+// float16, which takes longer to convert than to wait for.
 template <class Real>
 class lines_across {
  public:
@@ -167,12 +168,24 @@ class lines_across {
 
   [[gnu::noinline]] void read_block(index_t line, index_t first, index_t n) {
     const line_order stored{!order_.by_rows, order_.length, order_.count};
-    const segment s{view_, stored, first, line, std::min(most, order_.count - line)};
+    const auto block = [&](index_t l, index_t f) {
+      return segment{view_, stored, f, l, std::clamp<index_t>(order_.count - l, 0, most)};
+    };
+    const bool goes_on = first + n < order_.length;  // along these lines
+    const segment s = block(line, first), next = goes_on ? block(line, first + n) : block(line + most, 0);
+    const index_t foreseen = next.n == 0 ? 0 : std::min(n, order_.length - next.line);
     const index_t pitch = order_.by_rows ? view_.col_stride : view_.row_stride;
     with_element_type(view_.type, [&]<element T>(T) {
-      vectorized([=, to = &lines_[0][0], from = s.start<T>(), step = s.step(), height = s.n] {
-        for (index_t j = 0; j < n; ++j)
+      const T* const ahead = foreseen == 0 ? nullptr : next.start<T>();
+      vectorized([=, to = &lines_[0][0], from = s.start<T>(), step = s.step(), height = s.n, next_height = next.n] {
+        constexpr index_t at_once = 64 / sizeof(T);  // numbers that memory brings
+        for (index_t j = 0; j < n; ++j) {
+          if (j < foreseen) {
+            for (index_t k = 0; k < next_height; k += at_once) __builtin_prefetch(ahead + j * pitch + k * step);
+            __builtin_prefetch(ahead + j * pitch + (next_height - 1) * step);  // as they begin anywhere
+          }
           for (index_t k = 0; k < height; ++k) to[k * chunk_length + j] = static_cast<Real>(from[j * pitch + k * step]);
+        }
       });
     });
   }

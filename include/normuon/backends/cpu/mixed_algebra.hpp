@@ -93,10 +93,10 @@ class mixed_algebra {
   }
 
   template <class Real, class F>
-  void for_each_scaled_block(const operand& X, index_t i, bool tall, side neurons, const Real* factor, const band& rows,
-                             F&& f) const {
-    if (X.is_packed) packed_.template for_each_scaled_block<Real>(X.packed, i, tall, neurons, factor, rows, f);
-    else dense_.template for_each_scaled_block<Real>(X.dense, i, tall, neurons, factor, rows, f);
+  void for_each_scaled_block(const operand& X, index_t i, bool transposed, side neurons, const Real* factor,
+                             const band& rows, F&& f) const {
+    if (X.is_packed) packed_.template for_each_scaled_block<Real>(X.packed, i, transposed, neurons, factor, rows, f);
+    else dense_.template for_each_scaled_block<Real>(X.dense, i, transposed, neurons, factor, rows, f);
   }
 
  private:

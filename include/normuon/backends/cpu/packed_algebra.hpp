@@ -94,16 +94,16 @@ class packed_algebra {
   // Calls f(scaled_block) for all of a band of rows of D = diag(factor) X_i, or X_i diag(factor), which has the user's
   // shape or its transpose's.
   template <class Real, class F>
-  void for_each_scaled_block(const operand& X, index_t i, bool tall, side neurons, const Real* factor, const band& rows,
-                             F&& f) const {
-    const bool factor_by_row = (neurons == side::rows) != tall;
-    const index_t cols = tall ? X.shape().rows : X.shape().cols;
+  void for_each_scaled_block(const operand& X, index_t i, bool transposed, side neurons, const Real* factor,
+                             const band& rows, F&& f) const {
+    const bool factor_by_row = (neurons == side::rows) != transposed;
+    const index_t cols = transposed ? X.shape().rows : X.shape().cols;
     alignas(64) leaving_block<Real> block;
     for (index_t i0 = rows.first; i0 < rows.end; i0 += rows_of_door) {
       const index_t height = std::min(rows_of_door, rows.end - i0);
       for (index_t j0 = 0; j0 < cols; j0 += columns_leaving) {
         const index_t n = std::min(columns_leaving, cols - j0);
-        X.unpack(block, i, tall, i0, height, j0, n, factor, factor_by_row);
+        X.unpack(block, i, transposed, i0, height, j0, n, factor, factor_by_row);
         f(scaled_block<Real>{i0, height, j0, n, block});
       }
     }

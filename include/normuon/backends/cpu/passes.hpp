@@ -101,12 +101,13 @@ void step_along(Real* w, index_t w_pitch, const Real* d, index_t d_pitch, index_
 template <class Real>
 void apply(const matrix_view& out, const matrix_view& W, const matrix_view& D, Real rate, Real decay,
            const update_formula& formula, const weight_access<Real>& weights) {
-  chunk<Real> w_buffer, d_buffer;
+  chunk<Real> w_buffer;
   const line_order lines = line_order::as_stored(W);
-  const line_order order = weights.in_place(lines, W, out) ? joined<Real>(lines, W, D) : lines;
+  line_order order = weights.in_place(lines, W, out) ? joined<Real>(lines, W, D) : lines;
+  lines_across<Real> direction(D, order);
   for_each_chunk(order, [&](index_t line, index_t first, index_t n) {
     Real* w = weights.open({W, order, line, first, n}, {out, order, line, first, n}, w_buffer);
-    const Real* d = read<Real>({D, order, line, first, n}, d_buffer);
+    const Real* d = direction.read(line, first, n);
     step_along(w, n, d, n, 1, n, rate, decay, formula);
     weights.write({out, order, line, first, n}, w);
   });

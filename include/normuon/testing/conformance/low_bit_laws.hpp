@@ -132,7 +132,8 @@ void adamw_keeps_low_bits_as_apply_does(B& b) {
       device_matrices<B> W(b, types_taken<B>(), run(1), variant), expected(b, types_taken<B>(), run(1), variant);
       const device_matrices<B> G(b, types_taken<B>(), run(2), variant + 1);
       device_matrices<B> M(b, state, run(3)), V(b, state, std::vector<matrix>(3, matrix(17, 29, 0.5)));
-      device_matrices<B> masters(b, state, masters_beside<B>(W)), their_masters(b, state, masters_beside<B>(W));
+      device_matrices<B> masters(b, state, masters_beside<B>(W), variant + 1),
+          their_masters(b, state, masters_beside<B>(W), variant + 1);
       device_slots<B> steps(b, column({1, 2, 3})), norms(b, matrix(3, 1));
       const std::vector<random_stream> streams = streams_of_parts(3, 29);
       const auto low = [&](views m) {
@@ -175,7 +176,7 @@ void a_neuron_step_keeps_low_bits_as_its_parts_do(B& b) {
     for (const bool with_masters : {false, true}) {
       const auto stepped = [&](auto&& step) {
         device_matrices<B> W(b, types_taken<B>(), random_run(e, count, 3), variant);
-        device_matrices<B> masters(b, state, masters_beside<B>(W));
+        device_matrices<B> masters(b, state, masters_beside<B>(W), variant + 1);
         const device_matrices<B> D(b, state, random_run(e, count, 5));
         step(W, D, with_masters ? low_bits{.masters = masters} : low_bits{.streams = streams, .steps = steps});
         std::vector<matrix> result;
