@@ -43,8 +43,8 @@ struct traffic {
 };
 
 // An operation on elements: reals and numbers of an operand that it reads and writes, per element, its arrays of reals,
-// and how many of those, the first ones, lie as a trainer's weights and gradients do, which may be by columns, as AdamW's
-// moments then are too. The others are by rows.
+// and how many of those, the first ones, lie as a trainer's weights and gradients do, which may be by columns. AdamW's
+// moments lie so too; the others are by rows.
 struct element_pass {
   std::string_view name;
   int reals, stored, arrays, as_weights;
