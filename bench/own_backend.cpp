@@ -6,6 +6,6 @@
 int main(int argc, char** argv) {
   return normuon::bench::run(argc, argv, [](const normuon::bench::settings& settings) {
     const auto make = [](int threads) { return plain_backend({.threads = threads}); };
-    normuon::bench::register_backend<plain_backend>("plain", make, settings);
+    normuon::bench::register_backend<plain_backend>("mine", make, settings);
   });
 }
