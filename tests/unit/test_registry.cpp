@@ -59,7 +59,9 @@ TEST_CASE("weight, gradient and change that begin at one place are refused, whic
   trained_model t;
   std::vector<float> w(12), g(60);
   const auto view = row_major(w.data(), 3, 4);
-  const auto own = [](const char* other) { return message_of("expected memory of its own, got that of the ", other); };
+  const auto own = [](const char* other) {
+    return std::string("expected memory of its own, got that of the ").append(other);
+  };
   CHECK(t.refused([&] {
            t.opt.add_parameter(group_id{0}, "own", view, view);
          }).is(error_code::gradient, "gradient of 'own'", own("weight")));
